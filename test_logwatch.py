@@ -1,0 +1,2209 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The tests of logwatch: `python3 test_logwatch.py [-v] [Class.test_claim ...]`, standard library only.
+
+Sections mirror logwatch.py; every test method is a claim. Nothing sleeps and hopes: readiness is polled for. Nothing
+leaves loopback, every file made is below a temporary folder. What needs a tool that is not installed is skipped, and
+listed at the end.
+
+LOGWATCH_TEST_REQUIRE_ALL=1   a missing tool is a failure (what .ci/run sets)
+LOGWATCH_TEST_SHUFFLE=SEED    run the tests in another order: they may not depend on it
+"""
+from __future__ import annotations
+
+import ast
+import atexit
+import contextlib
+import gzip
+import http.client
+import importlib.util
+import io
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tokenize
+import unittest
+import urllib.parse
+import wsgiref.util
+import wsgiref.validate
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+HERE = Path(__file__).absolute().parent
+PROGRAM = HERE / 'logwatch.py'
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True  # the folder under test stays as it was
+
+import logwatch
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the frame: tools, polling, scratch folders, a byte-exact client, the server as a child process
+# ----------------------------------------------------------------------------------------------------------------------
+
+REQUIRE_ALL = os.environ.get('LOGWATCH_TEST_REQUIRE_ALL') == '1'
+SYSTEM_PATH = os.pathsep.join([os.environ.get('PATH', ''), '/usr/sbin', '/sbin'])
+PATIENCE = 10.0  # seconds until a poll gives up: generous, since only a failing test waits that long
+
+T = TypeVar('T')
+Address = str | tuple[str, int]  # the path of a unix socket, or host and port
+
+
+def find_tool(name: str) -> str | None:
+    """Absolute path of an executable, sbin included: ordinary users have no sbin in PATH."""
+    return shutil.which(name, path=SYSTEM_PATH)
+
+
+def can_bind_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(('::1', 0))
+    except OSError:
+        return False
+    return True
+
+
+CONDITIONS: dict[str, Callable[[], object]] = {  # what is not an executable in PATH
+    'h11': lambda: importlib.util.find_spec('h11'),
+    'ipv6': can_bind_ipv6,
+    'root': lambda: os.geteuid() == 0,
+}
+
+
+def requires(*needs: str) -> Callable[[T], T]:
+    """Skip a class or method where one of needs is missing; fail it instead where everything is required."""
+    missing = [need for need in needs if not CONDITIONS.get(need, lambda need=need: find_tool(need))()]
+    reason = 'needs ' + ', '.join(missing)
+
+    def decorate(target: Any) -> Any:
+        if not missing:
+            return target
+        if not REQUIRE_ALL:
+            return unittest.skip(reason)(target)
+
+        def fail(_: object) -> None:
+            raise AssertionError(f'{reason}, and LOGWATCH_TEST_REQUIRE_ALL=1')
+
+        if not isinstance(target, type):
+            return fail
+        target.setUpClass = classmethod(fail)  # type: ignore[attr-defined]
+        return target
+
+    return decorate
+
+
+def until(probe: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """The first true answer of probe, asked every 10 ms; AssertionError naming what when seconds have passed."""
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f'not within {seconds:g} s: {what}')
+        time.sleep(0.01)
+    return answer
+
+
+def scratch() -> Path:
+    """A fresh folder, gone when the run ends. World-readable, so that a server under another user can be given it."""
+    folder = tempfile.mkdtemp(prefix='logwatch-test-')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.chmod(folder, 0o755)
+    return Path(folder)
+
+
+def plant(root: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write files (path below root: content; a .gz name compresses) and give root back."""
+    for name, content in files.items():
+        data = content.encode() if isinstance(content, str) else content
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(data) if name.endswith('.gz') else data)
+    return root
+
+
+def words(text: str) -> list[str]:
+    """A table's words."""
+    return text.split()
+
+
+def numbered(first: int, last: int, prefix: str = 'line') -> str:
+    """Log lines 'line 1' to 'line LAST', one a second from 2026-01-01."""
+    clock = 1767225600  # 2026-01-01T00:00:00Z
+    stamp = '%Y-%m-%dT%H:%M:%S+00:00'
+    return ''.join(f'{time.strftime(stamp, time.gmtime(clock + n))} host app[1]: {prefix} {n}\n'
+                   for n in range(first, last + 1))
+
+
+class Reply(NamedTuple):
+    """One answer: status, headers, body as sent (chunks joined)."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def kind(self) -> str:
+        """The media type without parameters."""
+        return (self.headers['Content-Type'] or '').partition(';')[0]
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Wire:
+    """One client connection, byte for byte: it sends what http.client would refuse to, and reads strictly."""
+
+    def __init__(self, address: Address, source: str = '', tls: ssl.SSLContext | None = None, name: str = '') -> None:
+        tcp = socket.AF_INET6 if ':' in address[0] else socket.AF_INET
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else tcp)
+        self.socket.settimeout(PATIENCE)
+        try:
+            if source:
+                self.socket.bind((source, 0))
+            self.socket.connect(address)
+            if tls:
+                self.socket = tls.wrap_socket(self.socket, server_hostname=name)
+        except OSError:
+            self.socket.close()
+            raise
+        self.file = self.socket.makefile('rb')
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def vanish(self) -> None:
+        """Close with RST, as a client that was killed does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+        self.close()
+
+    def send(self, data: bytes) -> None:
+        """Send; a peer that has already refused and closed is no error here, reading tells."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(data)
+
+    def answer(self, method: str = 'GET') -> Reply:
+        """Read one answer. EOFError when the peer closed instead of answering."""
+        line = self.file.readline(1000)
+        if not line:
+            raise EOFError('closed without an answer')
+        match = re.fullmatch(rb'HTTP/1\.1 (\d{3}) [ -~]*\r\n', line)
+        if not match:
+            raise AssertionError(f'not a status line: {line!r}')
+        headers = http.client.parse_headers(self.file)
+        status = int(match[1])
+        if method == 'HEAD' or status in (204, 304):
+            return Reply(status, headers, b'')
+        return Reply(status, headers, self._body(headers))
+
+    def _body(self, headers: http.client.HTTPMessage) -> bytes:
+        if headers.get('Transfer-Encoding') == 'chunked':
+            return b''.join(iter(self._chunk, b''))
+        if (length := headers.get('Content-Length')) is None:
+            return self.file.read()
+        body = self.file.read(int(length))
+        if len(body) != int(length):
+            raise AssertionError(f'body of {len(body)} bytes, promised {length}')
+        return body
+
+    def _chunk(self) -> bytes:
+        data = self.file.read(int(self.file.readline(), 16) + 2)
+        return data[:-2]
+
+    def at_end(self) -> bool:
+        """Wait for the peer's close: True, or False where it sent more."""
+        try:
+            return self.file.read(1) == b''
+        except ConnectionResetError:
+            return True
+
+
+def head_bytes(target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> bytes:
+    """A well-formed request head."""
+    fields = {'Host': 'localhost', **(headers or {})}
+    lines = [f'{method} {target} HTTP/1.1', *(f'{name}: {value}' for name, value in fields.items()), '', '']
+    return '\r\n'.join(lines).encode('latin-1')
+
+
+def fetch(address: Address, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET',
+          **how: Any) -> Reply:
+    """One request on a connection of its own. how: source, tls, name of Wire."""
+    with Wire(address, **how) as wire:
+        wire.send(head_bytes(target, {'Connection': 'close', **(headers or {})}, method))
+        return wire.answer(method)
+
+
+def answers_livez(address: Address, **how: Any) -> bool:
+    """Whether somebody serves there yet."""
+    with contextlib.suppress(OSError, EOFError):
+        return fetch(address, '/livez', **how).status == 200
+    return False
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours without what would configure the program or make it talk to a service manager."""
+    own = ('LOGWATCH_', 'LISTEN_', 'NOTIFY_', 'WATCHDOG_', 'CREDENTIALS_')
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | dict(extra or {})
+
+
+# Start with other constants or as another user: imports first, since that user may not be able to read our Python.
+BOOT = """
+import concurrent.futures.thread, encodings.idna, json, os, sys
+folder, constants, user, argv = json.loads(sys.argv[1])
+sys.path.insert(0, folder)
+import logwatch
+for name, value in constants.items():
+    getattr(logwatch, name)
+    setattr(logwatch, name, value)
+if user:
+    os.setgroups([]); os.setgid(user); os.setuid(user)
+sys.exit(logwatch.main(argv))
+"""
+NOBODY = 65534
+ACCESS_LINE = re.compile(r"""\S+ ('[^?]*'|"[^?]*") \d{3} \d+ \d+\.\dms""")
+READY_LINE = re.compile(r'serving on (?:http://(\[?[\w.:]+\]?):(\d+)|unix:(\S+))')
+
+
+class Server:
+    """logwatch.py as a child process, ready to answer once constructed; its log root is below self.root.
+
+    options: the command line; constants: module limits to replace; inherit: a listening socket given as systemd would.
+    Its stderr goes to a file: a pipe that nobody reads would one day stop the server.
+    """
+
+    def __init__(self, *options: str, root: Path | None = None, listen: str = '127.0.0.1:0', user: int = 0,
+                 environ: Mapping[str, str] | None = None, constants: Mapping[str, float] | None = None,
+                 inherit: socket.socket | None = None) -> None:
+        self.home = scratch()
+        self.root = root or self.home
+        self.errors = self.home / 'stderr'
+        argv = ['--log-root', str(self.root), '--state-dir', str(self.home / 'state'), *options]
+        argv += [] if inherit else ['--listen', listen]
+        command = self._command(argv, dict(constants or {}), user)
+        if inherit:  # LISTEN_PID must be the child's own number, which only the child knows
+            command = ['/bin/sh', '-c', f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{inherit.fileno()}', 'sh', *command]
+        with self.errors.open('wb') as stderr:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd='/',
+                env=clean_environment(environ), pass_fds=[inherit.fileno()] if inherit else [])
+        self.address = self._await_ready()
+
+    @staticmethod
+    def _command(argv: list[str], constants: dict[str, float], user: int) -> list[str]:
+        if not constants and not user:
+            return [sys.executable, '-I', str(PROGRAM), *argv]
+        return [sys.executable, '-I', '-c', BOOT, json.dumps([str(HERE), constants, user, argv])]
+
+    def _await_ready(self) -> Address:
+        try:
+            match = until(lambda: self._alive() and READY_LINE.search(self.stderr()), 'the ready line')
+            address: Address = match[3] or (match[1].strip('[]'), int(match[2]))
+            until(lambda: self._alive() and answers_livez(address), '/livez')
+        except BaseException:
+            self.kill()
+            raise
+        return address
+
+    def _alive(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f'the server ended with {self.process.returncode}: {self.stderr()}')
+        return True
+
+    def stderr(self) -> str:
+        """All that it has said so far."""
+        return self.errors.read_text(errors='backslashreplace')
+
+    def spoken(self) -> tuple[list[str], list[str]]:
+        """(what it said until ready, what it said since)."""
+        lines = self.stderr().splitlines()
+        ready = next(n for n, line in enumerate(lines) if READY_LINE.search(line))
+        return lines[:ready], lines[ready + 1:]
+
+    def complaints(self) -> list[str]:
+        """What it said since ready that is no access-log line."""
+        return [line for line in self.spoken()[1] if not ACCESS_LINE.fullmatch(line)]
+
+    def status(self, field: str) -> int:
+        """A number of /proc/PID/status, as Threads or VmRSS (kB)."""
+        match = re.search(rf'(?m)^{field}:\s+(\d+)', Path(f'/proc/{self.process.pid}/status').read_text())
+        return int(match[1]) if match else 0
+
+    def cpu_seconds(self) -> float:
+        """User and system time since its start."""
+        fields = Path(f'/proc/{self.process.pid}/stat').read_text().rpartition(')')[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        return fetch(self.address, target, headers, method)
+
+    def wire(self) -> Wire:
+        return Wire(self.address)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, *expected: str) -> None:
+        """SIGTERM; it must end with 0, having said only access-log lines and lines that contain one of expected."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE + 5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        rest = [line for line in self.complaints() if not any(words in line for words in expected)]
+        if self.process.returncode or rest:
+            raise AssertionError(f'ended with {self.process.returncode}, said: ' + '\n'.join(rest[:20]))
+
+
+def make_application(*options: str) -> Callable[..., Any]:
+    """The WSGI callable in this process, as `logwatch.py get` builds it."""
+    flags = {option[2:]: [value] for option, value in zip(options[::2], options[1::2])}
+    return logwatch.Application(logwatch.load_config(flags, {}))
+
+
+class Case(unittest.TestCase):
+    """A TestCase whose helpers clean up after themselves."""
+
+    maxDiff = 4000
+    server: Server  # the one that setUpClass of some classes starts
+
+    def serve(self, *options: str, **how: Any) -> Server:
+        """A server for this test; stopping it checks what it said."""
+        server = Server(*options, **how)
+        self.addCleanup(server.stop)
+        return server
+
+    @classmethod
+    def serve_class(cls, *options: str, **how: Any) -> Server:
+        """A server for all tests of the class."""
+        server = Server(*options, **how)
+        cls.addClassCleanup(server.stop)
+        return server
+
+    def assertProblem(self, reply: Reply, status: int, *words: str) -> None:
+        """reply is an RFC 9457 problem with that status whose detail contains words."""
+        self.assertEqual((reply.status, reply.kind), (status, 'application/problem+json'), reply.body[:300])
+        problem = reply.json()
+        self.assertLessEqual({'type', 'title', 'status', 'detail'}, set(problem))
+        self.assertLessEqual(set(problem), {'type', 'title', 'status', 'detail', 'fix', 'oldest'})
+        self.assertEqual(problem['status'], status)
+        for word in filter(None, words):
+            self.assertRegex(problem['detail'], rf'\b{re.escape(word)}\b')
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the source: the budgets of the design, read from the file itself
+# ----------------------------------------------------------------------------------------------------------------------
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
+NOT_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+
+
+def code_lines(source: str) -> set[int]:
+    """Numbers of the lines that hold code: no blanks, comments, docstrings."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in NOT_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+def body_length(node: ast.AST, code: set[int]) -> int:
+    """Code lines of a function's body."""
+    body = node.body  # type: ignore[attr-defined]
+    return len(code.intersection(range(body[0].lineno, body[-1].end_lineno + 1)))
+
+
+def depth(node: ast.AST) -> int:
+    """How deep blocks nest in a function; an elif is no deeper than its if, an inner function counts for itself."""
+    def below(child: ast.AST, inside_else: bool) -> int:
+        if isinstance(child, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):
+            return 0
+        return depth(child) + (isinstance(child, BLOCKS) and not inside_else)
+
+    elifs = node.orelse if isinstance(node, ast.If) and len(node.orelse) == 1 else []
+    return max((below(child, child in elifs and isinstance(child, ast.If)) for child in ast.iter_child_nodes(node)),
+               default=0)
+
+
+def defined_names(tree: ast.Module) -> dict[str, int]:
+    """Module-level names and the line that first defines each."""
+    found: dict[str, int] = {}
+    for node in tree.body:
+        names = [node.name] if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else []
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [leaf.id for target in targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name)]
+        for name in names:
+            found.setdefault(name, node.lineno)
+    return found
+
+
+def local_names(function: ast.AST) -> set[str]:
+    """Parameters and assigned names of a function, which hide the module's."""
+    walked = list(ast.walk(function))
+    stored = {node.id for node in walked if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {node.arg for node in walked if isinstance(node, ast.arg)}
+
+
+def global_loads(node: ast.AST, hidden: frozenset[str] = frozenset()) -> Iterator[ast.Name]:
+    """The names below node that are read and are not local to a function around them."""
+    if isinstance(node, (*FUNCTIONS, ast.Lambda)):
+        hidden |= local_names(node)
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in hidden:
+        yield node
+    for child in ast.iter_child_nodes(node):
+        yield from global_loads(child, hidden)
+
+
+def forward_references(tree: ast.Module) -> list[str]:
+    """Module-level names used above the line that defines them, as 'name: used at N, defined at M'."""
+    defined = defined_names(tree)
+    return [f'{node.id}: used at {node.lineno}, defined at {defined[node.id]}' for node in global_loads(tree)
+            if node.lineno < defined.get(node.id, 0)]
+
+
+WATCH_IMPORT = """
+import socket, sys, threading
+sys.path.insert(0, sys.argv[1])
+seen = []
+sys.addaudithook(lambda name, args: seen.append((name, str(args[0]) if args else '')))
+import logwatch
+code = ('.py', '.pyc', '.so')
+print([(name, what) for name, what in seen if name == 'open' and not what.endswith(code)
+       or name.startswith(('socket.', 'subprocess.', 'os.', 'signal.')) and name not in ('os.listdir', 'os.scandir')],
+      threading.active_count())
+"""
+
+
+def is_public(name: str) -> bool:
+    return not name.startswith('_')
+
+
+class TheSource(unittest.TestCase):
+    """One file, short and in order, of the standard library."""
+
+    source: str
+    tree: ast.Module
+    code: set[int]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.source = PROGRAM.read_text()
+        cls.tree = ast.parse(cls.source)
+        cls.code = code_lines(cls.source)
+
+    def nodes(self, *kinds: type) -> Iterator[Any]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, kinds))
+
+    def lines_of(self, nodes: Iterable[Any]) -> list[int]:
+        return [node.lineno for node in nodes]
+
+    def test_it_imports_the_standard_library_only(self) -> None:
+        names = {alias.name for node in self.nodes(ast.Import) for alias in node.names}
+        names |= {node.module for node in self.nodes(ast.ImportFrom)}
+        self.assertEqual({name.partition('.')[0] for name in names} - set(sys.stdlib_module_names), set())
+
+    def test_imports_stand_at_the_top(self) -> None:
+        top = set(self.lines_of(node for node in self.tree.body if isinstance(node, (ast.Import, ast.ImportFrom))))
+        self.assertEqual(set(self.lines_of(self.nodes(ast.Import, ast.ImportFrom))) - top, set())
+
+    def test_its_sections_are_those_of_its_docstring_in_that_order(self) -> None:
+        docstring = ast.get_docstring(self.tree) or ''
+        mapped = re.findall(r'(?m)^    (\w[\w ]*?)  +\w', docstring.partition('How to read')[2])
+        banners = re.findall(r'(?m)^# -{20,}\n# ([\w ]+).*\n# -{20,}$', self.source)
+        self.assertGreater(len(mapped), 8)
+        self.assertEqual(banners, mapped)
+
+    def test_it_stays_within_3500_lines_of_at_most_120_characters(self) -> None:
+        lines = self.source.splitlines()
+        self.assertLessEqual(len(lines), 3500)
+        self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
+
+    def test_its_functions_are_short_and_shallow(self) -> None:
+        lengths = {node.name: body_length(node, self.code) for node in self.nodes(*FUNCTIONS)}
+        self.assertLessEqual(statistics.median(lengths.values()), 10)
+        self.assertEqual({name: length for name, length in lengths.items() if length > 50}, {})
+        depths = {node.name: depth(node) for node in self.nodes(*FUNCTIONS)}
+        self.assertEqual({name: deep for name, deep in depths.items() if deep > 3}, {})
+
+    def test_no_name_is_used_above_the_place_that_defines_it(self) -> None:
+        self.assertEqual(forward_references(self.tree), [])
+
+    def test_every_function_is_annotated(self) -> None:
+        bare = []
+        for node in self.nodes(*FUNCTIONS):
+            spec = node.args
+            arguments = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, *filter(None, [spec.vararg, spec.kwarg])]
+            if not node.returns or any(not a.annotation for a in arguments if a.arg not in ('self', 'cls')):
+                bare.append(f'{node.name} at {node.lineno}')
+        self.assertEqual(bare, [])
+
+    def test_everything_public_has_a_docstring(self) -> None:
+        tops = [node for node in self.tree.body if isinstance(node, (*FUNCTIONS, ast.ClassDef))]
+        methods = [node for top in tops if isinstance(top, ast.ClassDef) and is_public(top.name) for node in top.body
+                   if isinstance(node, FUNCTIONS)]
+        public = [node for node in tops + methods if is_public(node.name)]
+        self.assertEqual([f'{node.name} at {node.lineno}' for node in public if not ast.get_docstring(node)], [])
+
+    def test_exceptions_are_caught_by_name_but_in_one_place(self) -> None:
+        handlers = list(self.nodes(ast.ExceptHandler))
+        self.assertEqual(self.lines_of(node for node in handlers if node.type is None), [])
+        leaves = [(leaf, node.lineno) for node in handlers for leaf in ast.walk(node.type)]
+        names = [(leaf.id, line) for leaf, line in leaves if isinstance(leaf, ast.Name)]
+        whole = [line for name, line in names if name in ('Exception', 'BaseException')]
+        cleanups = self.lines_of(node for node in handlers if ast.unparse(node.body[-1]) == 'raise')
+        self.assertLessEqual(len(set(whole) - set(cleanups)), 1, whole)
+
+    def test_nothing_evaluates_text_or_starts_a_shell(self) -> None:
+        calls = [(ast.unparse(node.func), node.lineno) for node in self.nodes(ast.Call)]
+        banned = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'pickle.loads', 'marshal.loads'}
+        self.assertEqual([call for call in calls if call[0] in banned], [])
+        shells = [node.value.lineno for node in self.nodes(ast.keyword) if node.arg == 'shell']
+        self.assertEqual(shells, [])
+
+    def test_no_global_changes_and_no_assert_is_control_flow(self) -> None:
+        self.assertEqual(self.lines_of(self.nodes(ast.Global, ast.Nonlocal, ast.Assert)), [])
+
+    def test_limits_are_named_with_unit_and_reason(self) -> None:
+        section = re.search(r'(?ms)^# -{20,}\n# limits.*?(?=^# -{20,}\n# \w)', self.source)
+        self.assertIsNotNone(section)
+        text = section[0] if section else ''
+        values = re.findall(r'(?m)^[A-Z][A-Z_0-9]*(?:: [\w\[\]]+)? = .*$', text)
+        self.assertGreater(len(values), 10)
+        self.assertEqual([line for line in values if '#' not in line], [])
+
+    def test_importing_it_opens_nothing_and_starts_nothing(self) -> None:
+        done = subprocess.run([sys.executable, '-I', '-B', '-c', WATCH_IMPORT, str(HERE)], check=False,
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.stdout, done.stderr), ('[] 1\n', ''))
+
+    def test_it_names_its_licence_and_release(self) -> None:
+        self.assertIn('SPDX-License-Identifier:', self.source[:200])
+        self.assertRegex(logwatch.__version__, r'\A\d+\.\d+(\.\d+)?\Z')
+
+
+class TheReadme(unittest.TestCase):
+    """README.md says what the code does: its tables are the code's own."""
+
+    def test_its_tables_are_those_that_the_code_generates(self) -> None:
+        readme = (HERE / 'README.md').read_text().splitlines()
+        for table in (logwatch.options_table, logwatch.routes_table, logwatch.parameters_table):
+            lines = table()
+            with self.subTest(table.__name__):
+                self.assertGreater(len(lines), 3)
+                self.assertEqual([line for line in lines if line not in readme], [])
+
+    def test_its_tables_say_nothing_that_the_code_does_not(self) -> None:
+        rows = set(re.findall(r'(?m)^\| `--.*$', (HERE / 'README.md').read_text()))
+        self.assertEqual(rows - set(logwatch.options_table()), set())
+
+    def test_it_names_the_clash_with_debians_package(self) -> None:
+        readme = (HERE / 'README.md').read_text()
+        for words in ('/usr/sbin/logwatch', '/etc/logwatch/', 'python3 logwatch.py', 'python3 test_logwatch.py'):
+            self.assertIn(words, readme)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the HTTP contract, the same over every transport
+# ----------------------------------------------------------------------------------------------------------------------
+
+BROWSER = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8'
+LINES = 250
+PAST = numbered(1, 400, 'visit')
+ODD_LINES = (b'plain\n\x1b[31mred\x1b[0m\r\n<script>alert(1)</script> & "q"\nbad \xff\xfe utf-8\n'
+             b'b\xc3\xbccher \xe2\x80\xae\n\tindented\nlast')
+
+
+def plant_contract_logs() -> Path:
+    """The logs that the contract is about: one file, a rotation set, an empty one, one with hostile bytes."""
+    rows = PAST.splitlines(keepends=True)
+    visits = {'.2.gz': rows[:150], '.1': rows[150:300], '': rows[300:]}
+    return plant(scratch(), {'app.log': numbered(1, LINES), 'empty.log': '', 'odd.log': ODD_LINES}
+                 | {f'web/access.log{ending}': ''.join(part) for ending, part in visits.items()})
+
+
+GOOD_TARGETS = words('/ /livez /health /health?format=text /logs /logs?format=text /logs/app /logs/app?n=3 /logs/empty '
+                     '/logs/app?format=json /logs/app?format=ndjson /logs/web-access?n=400 /logs/odd /logs/app/raw')
+BAD_LINE_QUERIES = {  # the parameter that the problem must name: queries of /logs/app
+    'n': [*words('n= n n=0 n=-1 n=10001 n=1.5 n=x n=0x10 n=1_0 n=%2B5 n=+5 n=5%20 n=5%00 n=%D9%A3 n=%ff n=1&n=1 '
+                 'n=1&n=2 n=5;format=json n=5&n='), 'n=' + '9' * 3900],
+    'N': ['N=5'],
+    'nope': ['nope=1', 'n=5&nope=', 'nope'],
+    'format': [*words('format= format=xml format=JSON format=%00 format=text&format=json'), 'format=' + 'a' * 3900],
+    'after': [*words('after= after=junk after=%00 after=%ff%fe'), 'after=' + 'A' * 3900],
+    'before': words('before= before=junk before=../../etc/passwd'),
+    '': [*words('%00=1 %ff=1 =1 n%5B%5D=1 n=%zz n=5%'), 'a' * 3900 + '=1', '&'.join(f'p{n}=1' for n in range(500))],
+}
+BAD_PARAMETERS = [(f'/logs/app?{query}', name) for name, queries in BAD_LINE_QUERIES.items() for query in queries] + [
+    ('/?x=1', 'x'), ('/livez?x=1', 'x'), ('/logs?x=1', 'x'), ('/logs/app/raw?n=1', 'n'), ('/health?nope=1', 'nope'),
+    ('/health?format=html', 'format'), ('/health?exclude=nosuchcheck', 'exclude'), ('/health?exclude=', 'exclude')]
+TEXT, HTML, JSON, NDJSON = 'text/plain', 'text/html', 'application/json', 'application/x-ndjson'
+HEALTH, PROBLEM = 'application/health+json', 'application/problem+json'
+NEGOTIATION = [  # (target, Accept, media type of the answer)
+    ('/', None, TEXT), ('/', '*/*', TEXT), ('/', 'text/*', TEXT), ('/', BROWSER, HTML),
+    ('/logs', '*/*', TEXT), ('/logs', BROWSER, HTML), ('/logs', JSON, JSON), ('/logs?format=json', HTML, JSON),
+    ('/logs/app', None, TEXT), ('/logs/app', '', TEXT), ('/logs/app', '*/*', TEXT), ('/logs/app', TEXT, TEXT),
+    ('/logs/app', BROWSER, HTML), ('/logs/app', HTML, HTML), ('/logs/app', JSON, JSON), ('/logs/app', NDJSON, NDJSON),
+    ('/logs/app', JSON.upper(), JSON), ('/logs/app', JSON + '; charset=utf-8', JSON),
+    ('/logs/app', f'{JSON};q=0.5, {NDJSON}', NDJSON), ('/logs/app', f'{TEXT};q=0.1, {JSON};q=0.2', JSON),
+    ('/logs/app', f'{HTML};q=0, */*', TEXT), ('/logs/app', f'{TEXT}, {HTML};q=0.9', TEXT),
+    ('/logs/app?format=json', BROWSER, JSON), ('/logs/app?format=ndjson', JSON, NDJSON),
+    ('/logs/app?format=text', JSON, TEXT), ('/logs/app?format=html', '*/*', HTML),
+    ('/health', '*/*', HEALTH), ('/health', BROWSER, HEALTH), ('/health', HTML, HEALTH), ('/health', TEXT, HEALTH),
+    ('/health', JSON, HEALTH), ('/health?format=text', BROWSER, TEXT), ('/livez', BROWSER, TEXT),
+    ('/nowhere', BROWSER, PROBLEM), ('/logs/app?n=0', HTML, PROBLEM)]
+MISSING = words('/nowhere /logs/nope /logs/app/nope /logs/ /health/nope /Logs /logs/app.log /logs/web/access /logs/.. '
+                '/favicon.ico /metrics/x /logs/app/raw/x /health/')
+ODD_ACCEPTS = [*words('junk ;;; text/plain;q=x text/plain;q=9 , * a/b/c text/html;q=0.5;q=0.1 \xff "'), 'x' * 1000]
+UNUSABLE_RANGES = words('lines=1-2 bytes=0-1,5-6 bytes=5-2 bytes=x bytes bytes=--1 bytes=+1-2 bytes=1_0-20 bytes=-')
+CATALOGUE_KEYS = {'name', 'format', 'bytes', 'first', 'last', 'rotations', 'readable'}
+ENTRY_KEYS = ['time', 'log', 'level', 'message', 'fields', 'cursor']
+WIRE_HEADERS = {'connection', 'keep-alive', 'date', 'server', 'transfer-encoding'}  # the transport's own
+
+
+def header_names(reply: Reply) -> list[str]:
+    return sorted(name.lower() for name in reply.headers if name.lower() not in WIRE_HEADERS)
+
+
+class HttpContract:
+    """Claims about answers; the classes below say how the requests travel."""
+
+    FOREIGN_HOST = frozenset({421})  # for a name that it does not go by: pages that rebind their own get nothing
+
+    def ask(self: Any, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        """One request over the transport."""
+        raise NotImplementedError
+
+    def link(self: Any, reply: Reply, relation: str, base: str = '/logs/app') -> str:
+        """The target of a Link header, resolved against base as a client there would, or ''."""
+        for value in reply.headers.get_all('Link') or []:
+            for url, name in re.findall(r'<([^>]*)>; *rel="(\w+)"', value):
+                if name == relation:
+                    self.assertNotRegex(url, r'^(/|\w+:)', 'relative, so that any prefix works behind a proxy')
+                    return urllib.parse.urljoin(base, url)
+        return ''
+
+    def test_every_answer_says_what_it_is_and_protects_itself(self: Any) -> None:
+        for target in (*GOOD_TARGETS, '/nowhere', '/logs/nope', '/logs/app?n=0'):
+            with self.subTest(target):
+                reply = self.ask(target)
+                self.assertIn(reply.status, (400, 404) if target not in GOOD_TARGETS else (200, 503), reply.body[:300])
+                self.assertTrue(reply.kind)
+                for name, value in {'X-Content-Type-Options': 'nosniff', 'Cache-Control': 'no-store'}.items():
+                    self.assertEqual([v.strip() for v in reply.headers.get_all(name) or []], [value])
+                self.assertIn("default-src 'none'", reply.headers['Content-Security-Policy'] or '')
+                self.assertIsNone(reply.headers['Access-Control-Allow-Origin'])
+                self.assertIsNone(reply.headers['Set-Cookie'])
+                self.assertEqual(len(header_names(reply)), len(set(header_names(reply))), header_names(reply))
+
+    def test_head_is_get_without_the_body(self: Any) -> None:
+        for target in (*GOOD_TARGETS, '/nowhere', '/logs/app?n=0'):
+            with self.subTest(target):
+                get, head = self.ask(target), self.ask(target, method='HEAD')
+                self.assertEqual((head.status, head.body), (get.status, b''))
+                self.assertEqual(header_names(head), header_names(get))
+                for name in ('Content-Type', 'ETag', 'Link'):
+                    self.assertEqual(head.headers[name], get.headers[name])
+                if 'health' not in target and get.headers['Content-Length']:
+                    self.assertEqual(head.headers['Content-Length'], get.headers['Content-Length'])
+
+    def test_other_methods_are_405_with_allow(self: Any) -> None:
+        for method in ('POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE'):
+            for target in ('/', '/livez', '/logs/app'):
+                with self.subTest(method, target=target):
+                    reply = self.ask(target, method=method)
+                    self.assertProblem(reply, 405)
+                    self.assertEqual({word.strip() for word in reply.headers['Allow'].split(',')}, {'GET', 'HEAD'})
+
+    def test_what_does_not_exist_is_a_404_problem(self: Any) -> None:
+        for target in MISSING:
+            with self.subTest(target):
+                self.assertProblem(self.ask(target), 404)
+
+    def test_a_problem_with_a_name_says_which_names_there_are(self: Any) -> None:
+        problem = self.ask('/logs/nope').json()
+        self.assertIn('nope', problem['detail'])
+        self.assertIn('/logs', problem.get('fix', '') + problem['detail'])
+
+    def test_a_bad_parameter_is_a_400_that_names_it(self: Any) -> None:
+        for target, name in BAD_PARAMETERS:
+            with self.subTest(target[:80]):
+                reply = self.ask(target)
+                self.assertProblem(reply, 400, name)
+                self.assertLess(len(reply.body), 2000)
+
+    def test_the_representation_is_what_accept_prefers(self: Any) -> None:
+        for target, accept, kind in NEGOTIATION:
+            with self.subTest(target, accept=accept):
+                reply = self.ask(target, {} if accept is None else {'Accept': accept})
+                self.assertEqual(reply.kind, kind)
+                if kind.startswith('text/'):
+                    self.assertIn('utf-8', reply.headers['Content-Type'].lower())
+
+    def test_nonsense_in_accept_is_no_error_of_the_server(self: Any) -> None:
+        for accept in ODD_ACCEPTS:
+            with self.subTest(accept):
+                self.assertIn(self.ask('/logs/app', {'Accept': accept}).status, (200, 400, 406))
+
+    def test_the_root_lists_every_endpoint_with_an_example(self: Any) -> None:
+        text = self.ask('/').text
+        for words in ('curl', '/health', '/livez', '/logs', '/raw'):
+            self.assertIn(words, text)
+        page = self.ask('/', {'Accept': BROWSER}).text
+        self.assertIn('/logs', page)
+        self.assertTrue(page.lower().startswith('<!doctype html>'))
+        self.assertNotRegex(page, r'(?i)<script|src="http|href="http')
+
+    def test_livez_is_ok(self: Any) -> None:
+        reply = self.ask('/livez')
+        self.assertEqual((reply.status, reply.kind, reply.body), (200, 'text/plain', b'ok\n'))
+
+    def test_health_says_its_verdict_as_status_and_document(self: Any) -> None:
+        reply = self.ask('/health')
+        document = reply.json()
+        self.assertEqual(reply.status, {'pass': 200, 'warn': 200, 'fail': 503}[document['status']])
+        self.assertTrue(document['checks'])
+        for check, rows in document['checks'].items():
+            for row in rows:
+                with self.subTest(check):
+                    self.assertIn(row['status'], ('pass', 'warn', 'fail', None))
+                    self.assertTrue(row.get('observedValue') is not None or row.get('output'), row)
+        words = self.ask('/health?format=text').text.splitlines()
+        self.assertTrue(words[0].strip() and len(words) > 3)
+
+    def test_the_catalogue_lists_every_log(self: Any) -> None:
+        logs = {row['name']: row for row in self.ask('/logs?format=json').json()['logs']}
+        self.assertEqual(set(logs), {'app', 'web-access', 'empty', 'odd'})
+        for row in logs.values():
+            self.assertLessEqual(CATALOGUE_KEYS, set(row))
+            self.assertIs(row['readable'], True)
+        self.assertEqual(logs['app']['bytes'], len(numbered(1, LINES)))
+        self.assertEqual(logs['web-access']['rotations'], 2)
+        self.assertTrue(logs['app']['first'].startswith('2026-01-01T00:00:01'))
+        self.assertEqual(logs['empty']['bytes'], 0)
+        text = self.ask('/logs').text
+        for name in logs:
+            self.assertIn(name, text)
+
+    def test_lines_are_the_newest_printed_oldest_first(self: Any) -> None:
+        rows = numbered(1, LINES).splitlines(keepends=True)
+        for query, count in {'': 100, '?n=1': 1, '?n=7': 7, '?n=249': 249, '?n=250': 250, '?n=10000': 250}.items():
+            with self.subTest(query):
+                self.assertEqual(self.ask(f'/logs/app{query}').text, ''.join(rows[-count:]))
+        self.assertEqual(self.ask('/logs/empty').body, b'')
+        self.assertEqual(self.ask('/logs/web-access?n=400').text, PAST)
+
+    def test_text_never_carries_control_characters(self: Any) -> None:
+        reply = self.ask('/logs/odd')
+        self.assertEqual(reply.body.splitlines()[0], b'plain')
+        self.assertIn(b'\\x1b[31mred\\x1b[0m', reply.body)
+        self.assertIn(b'\tindented\n', reply.body)
+        self.assertIn('bücher', reply.body.decode('utf-8', 'replace'))
+        self.assertNotRegex(reply.body, rb'[\x00-\x08\x0b-\x1f\x7f]')
+        self.assertTrue(reply.body.endswith(b'last\n'))
+
+    def test_html_never_carries_markup_of_a_line(self: Any) -> None:
+        page = self.ask('/logs/odd', {'Accept': BROWSER}).body
+        self.assertNotIn(b'<script>alert', page)
+        self.assertIn(b'&lt;script&gt;alert(1)&lt;/script&gt; &amp; ', page)
+
+    def test_json_and_ndjson_say_the_same(self: Any) -> None:
+        document = self.ask('/logs/odd?format=json').json()
+        self.assertEqual(document['log'], 'odd')
+        entries = document['entries']
+        self.assertEqual([list(entry)[:6] for entry in entries], [ENTRY_KEYS] * 7)
+        self.assertEqual([json.loads(line) for line in self.ask('/logs/odd?format=ndjson').body.splitlines()], entries)
+        self.assertTrue(self.ask('/logs/odd?format=json').body.isascii(), 'no bidi or C1 character reaches a terminal')
+        self.assertEqual(entries[-1]['message'], 'last')
+        times = [entry['time'] for entry in self.ask('/logs/app?format=json&n=2').json()['entries']]
+        self.assertTrue(times[0].startswith('2026-01-01T00:04:09'), times)
+
+    def test_each_answer_says_what_it_cost(self: Any) -> None:
+        reply = self.ask('/logs/web-access?n=400')
+        self.assertRegex(reply.headers['Logwatch-Scan'], r'\Abytes=\d+, files=\d+, lines=400, stop=complete\Z')
+        scan = self.ask('/logs/app?format=json').json()['scan']
+        self.assertEqual({'bytes', 'files', 'lines', 'stop'} - set(scan), set())
+        self.assertEqual((scan['lines'], scan['stop']), (100, 'complete'))
+
+    def test_prev_pages_back_to_the_beginning_and_next_forward_to_the_end(self: Any) -> None:
+        for log, whole in {'app': numbered(1, LINES), 'web-access': PAST}.items():
+            with self.subTest(log):
+                base = f'/logs/{log}'
+                reply = self.ask(f'{base}?n=60')
+                pages = [reply.text]
+                while target := self.link(reply, 'prev', base):
+                    reply = self.ask(target)
+                    pages.insert(0, reply.text)
+                self.assertEqual(''.join(pages), whole)
+                forward = reply.text
+                while (reply := self.ask(self.link(reply, 'next', base))).body:
+                    forward += reply.text
+                self.assertEqual(forward, whole)
+
+    def test_next_at_the_end_is_an_empty_page_with_a_next(self: Any) -> None:
+        reply = self.ask('/logs/app?n=1')
+        for _ in range(3):
+            reply = self.ask(self.link(reply, 'next'))
+            self.assertEqual((reply.status, reply.body), (200, b''))
+        self.assertTrue(self.link(reply, 'next'))
+
+    def test_an_entrys_cursor_is_a_place_to_page_from(self: Any) -> None:
+        entries = self.ask('/logs/app?format=json&n=10').json()['entries']
+        rest = self.ask(f'/logs/app?after={entries[3]["cursor"]}&format=json').json()
+        self.assertEqual([entry['message'] for entry in rest['entries']], [entry['message'] for entry in entries[4:]])
+        self.assertEqual(self.ask(urllib.parse.urljoin('/logs/app', rest['next'])).json()['entries'], [])
+        before = self.ask(f'/logs/app?before={entries[0]["cursor"]}&n=2').text.splitlines()
+        self.assertTrue(before[-1].endswith(('line 240', 'line 241')), before)
+
+    def test_a_cursor_of_another_log_or_a_damaged_one_is_refused(self: Any) -> None:
+        cursor = self.ask('/logs/app?format=json&n=1').json()['entries'][0]['cursor']
+        damaged = cursor[:5] + ('A' if cursor[5] != 'A' else 'B') + cursor[6:]
+        self.assertIn(self.ask(f'/logs/app?after={damaged}').status, (400, 410))
+        self.assertIn(self.ask(f'/logs/odd?after={cursor}').status, (400, 410))
+
+    def test_raw_gives_the_bytes_of_the_live_file(self: Any) -> None:
+        whole = numbered(1, LINES).encode()
+        reply = self.ask('/logs/app/raw')
+        self.assertEqual((reply.status, reply.body), (200, whole))
+        self.assertEqual(reply.headers['Accept-Ranges'], 'bytes')
+        self.assertRegex(reply.headers['ETag'], r'\A"[!#-~]+"\Z')
+        self.assertEqual(reply.headers['Content-Length'], str(len(whole)))
+
+    def test_raw_answers_a_single_range(self: Any) -> None:
+        whole = numbered(1, LINES).encode()
+        size = len(whole)
+        for spec, (first, last) in {'0-0': (0, 0), '0-9': (0, 9), '5-': (5, size - 1), '-10': (size - 10, size - 1),
+                                    f'0-{size * 2}': (0, size - 1), f'-{size * 2}': (0, size - 1),
+                                    f'{size - 1}-{size - 1}': (size - 1, size - 1)}.items():
+            with self.subTest(spec):
+                reply = self.ask('/logs/app/raw', {'Range': f'bytes={spec}'})
+                self.assertEqual((reply.status, reply.body), (206, whole[first:last + 1]))
+                self.assertEqual(reply.headers['Content-Range'], f'bytes {first}-{last}/{size}')
+        for spec in (f'{size}-', f'{size}-{size + 5}', '-0'):
+            with self.subTest(spec):
+                reply = self.ask('/logs/app/raw', {'Range': f'bytes={spec}'})
+                self.assertEqual(reply.status, 416)
+                self.assertEqual(reply.headers['Content-Range'], f'bytes */{size}')
+
+    def test_raw_ignores_a_range_that_it_need_not_serve(self: Any) -> None:
+        for spec in UNUSABLE_RANGES:
+            with self.subTest(spec):
+                self.assertIn(self.ask('/logs/app/raw', {'Range': spec}).status, (200, 400, 416))
+
+    def test_raw_if_range_takes_the_range_only_for_the_same_file(self: Any) -> None:
+        tag = self.ask('/logs/app/raw').headers['ETag']
+        for value, status in {tag: 206, '"other"': 200, f'W/{tag}': 200, tag.strip('"'): 200,
+                              'Thu, 01 Jan 1970 00:00:00 GMT': 200}.items():
+            with self.subTest(value):
+                self.assertEqual(self.ask('/logs/app/raw', {'Range': 'bytes=0-4', 'If-Range': value}).status, status)
+        self.assertEqual(self.ask('/logs/app/raw', method='HEAD').headers['ETag'], tag)
+
+    def test_a_cross_site_request_of_a_browser_is_refused(self: Any) -> None:
+        self.assertProblem(self.ask('/logs/app', {'Sec-Fetch-Site': 'cross-site'}), 403)
+        for site in ('same-origin', 'none'):
+            self.assertEqual(self.ask('/logs/app', {'Sec-Fetch-Site': site}).status, 200)
+
+    def test_a_host_that_nobody_gave_it_is_refused_everywhere(self: Any) -> None:
+        for target in ('/', '/livez', '/health', '/logs', '/logs/app', '/nowhere'):
+            with self.subTest(target):
+                self.assertIn(self.ask(target, {'Host': 'evil.example'}).status, self.FOREIGN_HOST)
+
+
+class InProcess(HttpContract, Case):
+    """The WSGI callable alone, under wsgiref.validate."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        root = plant_contract_logs()
+        cls.application = staticmethod(wsgiref.validate.validator(make_application('--log-root', str(root))))
+
+    def ask(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        path, _, query = target.partition('?')
+        environ: dict[str, Any] = {
+            'REQUEST_METHOD': method, 'PATH_INFO': urllib.parse.unquote(path, 'latin-1'), 'QUERY_STRING': query,
+            'SERVER_PROTOCOL': 'HTTP/1.1', 'REMOTE_ADDR': '127.0.0.1', 'SCRIPT_NAME': ''}
+        for name, value in {'Host': 'localhost', **(headers or {})}.items():
+            environ['HTTP_' + name.upper().replace('-', '_')] = value
+        wsgiref.util.setup_testing_defaults(environ)
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
+            started.append((status, fields))
+            return io.BytesIO().write
+
+        result = self.application(environ, start_response)
+        try:
+            body = b''.join(result)
+        finally:
+            result.close()
+        (status, fields), = started
+        message = http.client.HTTPMessage()
+        for name, value in fields:
+            message[name] = value
+        return Reply(int(status[:3]), message, body)
+
+
+class OverTcp(HttpContract, Case):
+    """Our own server on 127.0.0.1."""
+
+    LISTEN = '127.0.0.1:0'
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        listen = f'unix:{scratch()}/http.sock' if cls.LISTEN == 'unix' else cls.LISTEN
+        cls.server = cls.serve_class(root=plant_contract_logs(), listen=listen)
+
+    def ask(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        return self.server.get(target, headers, method)
+
+
+@requires('ipv6')
+class OverIpv6(OverTcp):
+    """Our own server on ::1."""
+
+    LISTEN = '[::1]:0'
+
+
+class OverUnix(OverTcp):
+    """Our own server on a unix socket."""
+
+    LISTEN = 'unix'
+    FOREIGN_HOST = frozenset({200, 404, 503})  # no browser gets here but through a proxy, which knows its own names
+
+
+@requires('gunicorn')
+class UnderGunicornSync(HttpContract, Case):
+    """`gunicorn logwatch:application`, one request at a time."""
+
+    WORKERS = ('-k', 'sync')
+    FOREIGN_HOST = OverUnix.FOREIGN_HOST
+    socket: str
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        home = scratch()
+        cls.socket = str(home / 'http.sock')
+        errors = (home / 'stderr').open('wb')
+        cls.addClassCleanup(errors.close)
+        process = subprocess.Popen(
+            [str(find_tool('gunicorn')), *cls.WORKERS, '-b', f'unix:{cls.socket}', '--chdir', str(HERE),
+             'logwatch:application'],
+            env=clean_environment({'LOGWATCH_LOG_ROOT': str(plant_contract_logs()), 'PYTHONDONTWRITEBYTECODE': '1'}),
+            stdout=errors, stderr=errors)
+        cls.addClassCleanup(process.wait)
+        cls.addClassCleanup(process.terminate)
+        until(lambda: process.poll() is None and answers_livez(cls.socket), 'gunicorn to serve')
+
+    def ask(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        return fetch(self.socket, target, headers, method)
+
+
+class UnderGunicornThreads(UnderGunicornSync):
+    """`gunicorn -k gthread`."""
+
+    WORKERS = ('-k', 'gthread', '--threads', '4')
+
+
+NGINX_FRAME = """
+daemon off; pid {home}/pid; error_log {home}/error.log; worker_processes 1; {user}
+events {{ worker_connections 256; }}
+http {{
+    client_body_temp_path {home}/t1; proxy_temp_path {home}/t2;
+    fastcgi_temp_path {home}/t3; uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5;
+    access_log off;
+    include {home}/site.conf;
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(('127.0.0.1', 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Nginx:
+    """The real nginx as a process of its own, with our nginx.conf: only ports and paths are edited."""
+
+    NAME = 'logs.example.org'
+
+    def __init__(self, upstream: str) -> None:
+        self.home = scratch()
+        self.plain, self.port = free_port(), free_port()
+        self.paths = {'/run/logwatch/logwatch.sock': upstream, '/etc/nginx/logwatch.': f'{self.home}/logwatch.',
+                      '/var/log/nginx/': f'{self.home}/', '/var/www/html': str(self.home)}
+        self._certify()
+        (self.home / 'site.conf').write_text(self._edited())
+        user = 'user root;' if os.geteuid() == 0 else ''
+        (self.home / 'nginx.conf').write_text(NGINX_FRAME.format(home=self.home, user=user))
+        self.command = [str(find_tool('nginx')), '-p', str(self.home), '-e', f'{self.home}/error.log',
+                        '-c', f'{self.home}/nginx.conf']
+        self.tls = ssl.create_default_context(cafile=str(self.home / 'logwatch.crt'))
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        env=clean_environment())
+        self.sources = 0
+
+    def _certify(self) -> None:
+        subprocess.run([str(find_tool('openssl')), 'req', '-x509', '-nodes', '-days', '2', '-subj', f'/CN={self.NAME}',
+                        '-addext', f'subjectAltName=DNS:{self.NAME}', '-newkey', 'rsa:2048',
+                        '-keyout', f'{self.home}/logwatch.key', '-out', f'{self.home}/logwatch.crt'],
+                       check=True, capture_output=True)
+
+    def _edited(self) -> str:
+        text = (HERE / 'nginx.conf').read_text()
+        for old, new in self.paths.items():
+            text = text.replace(old, new)
+        ports = {'80': self.plain, '443': self.port}
+        text = re.sub(r'listen +\[::\]:(\d+)', lambda m: f'listen [::1]:{ports[m[1]]}', text)
+        text = re.sub(r'listen +(\d+)\b', lambda m: f'listen 127.0.0.1:{ports[m[1]]}', text)
+        return text if can_bind_ipv6() else re.sub(r'(?m)^ *listen \[::1\].*$', '', text)
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        """Over TLS, from another address each time: the rate limit, which is per address, is not the subject."""
+        self.sources = self.sources % 200 + 1
+        return fetch(('127.0.0.1', self.port), target, {'Host': self.NAME, **(headers or {})}, method,
+                     source=f'127.0.0.{self.sources + 1}', tls=self.tls, name=self.NAME)
+
+    def ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError('nginx ended: ' + (self.home / 'error.log').read_text())
+        with contextlib.suppress(OSError, EOFError):
+            return self.get('/livez').status == 200
+        return False
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@requires('nginx', 'openssl')
+class BehindNginx(HttpContract, Case):
+    """Our server on a unix socket behind the real nginx with our nginx.conf, over TLS."""
+
+    FOREIGN_HOST = frozenset({444})
+    nginx: Nginx
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        path = f'{scratch()}/http.sock'
+        cls.server = cls.serve_class(root=plant_contract_logs(), listen=f'unix:{path}')
+        cls.nginx = Nginx(path)
+        cls.addClassCleanup(cls.nginx.stop)
+        until(cls.nginx.ready, 'nginx to serve')
+
+    def ask(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        try:
+            return self.nginx.get(target, headers, method)
+        except EOFError:  # nginx's 444: closed without a byte
+            return Reply(444, http.client.HTTPMessage(), b'')
+
+    def test_nginx_finds_nothing_to_complain_about(self) -> None:
+        done = subprocess.run([*self.nginx.command, '-t'], check=False, capture_output=True, text=True)
+        self.assertEqual((done.returncode, re.findall(r'.*\[(?:warn|error|emerg)\].*', done.stderr)), (0, []))
+
+    def test_plain_http_is_sent_to_https(self) -> None:
+        reply = fetch(('127.0.0.1', self.nginx.plain), '/logs/app?n=3', {'Host': Nginx.NAME})
+        self.assertEqual((reply.status, reply.headers['Location']), (308, f'https://{Nginx.NAME}/logs/app?n=3'))
+
+    def test_an_unknown_host_gets_not_one_byte(self) -> None:
+        for how in ({}, {'tls': self.nginx.tls, 'name': Nginx.NAME}):
+            with self.subTest(**how), Wire(('127.0.0.1', self.nginx.port if how else self.nginx.plain), **how) as wire:
+                wire.send(head_bytes('/livez', {'Host': 'evil.example'}))
+                self.assertRaises(EOFError, wire.answer)
+
+    def test_a_flood_is_429_with_a_problem_and_retry_after(self) -> None:
+        def ask() -> Reply:
+            return fetch(('127.0.0.1', self.nginx.port), '/livez', {'Host': Nginx.NAME}, source='127.0.0.250',
+                         tls=self.nginx.tls, name=Nginx.NAME)
+
+        replies = [ask() for _ in range(40)]
+        self.assertEqual({reply.status for reply in replies}, {200, 429})
+        self.assertGreaterEqual(sum(reply.status == 200 for reply in replies), 20)
+        refused = next(reply for reply in replies if reply.status == 429)
+        self.assertProblem(refused, 429)
+        self.assertTrue(refused.headers['Retry-After'].isdigit())
+
+    def test_a_body_and_a_giant_address_are_refused_with_a_problem(self) -> None:
+        self.assertIn(self.ask('/livez', {'Content-Length': '5000'}, 'POST').status, (405, 413))
+        self.assertProblem(self.ask('/' + 'a' * 9000), 414)
+
+    def test_what_people_search_for_is_not_logged(self) -> None:
+        self.ask('/logs/app?token=hunter2', {'Referer': 'https://x/?hunter2'})
+        self.ask('/livez')
+        log = until(lambda: ''.join(path.read_text() for path in self.nginx.home.glob('*access.log')), 'the access log')
+        self.assertNotIn('hunter2', log)
+
+    def test_while_the_application_is_down_nginx_says_so(self) -> None:
+        nginx = Nginx(f'{scratch()}/nobody.sock')
+        self.addCleanup(nginx.stop)
+        until(lambda: nginx.process.poll() is None and self.reachable(nginx), 'nginx to serve')
+        for target in ('/', '/health', '/logs/app'):
+            with self.subTest(target):
+                reply = nginx.get(target)
+                self.assertProblem(reply, 503)
+                self.assertTrue(reply.headers['Retry-After'].isdigit())
+
+    def reachable(self, nginx: Nginx) -> bool:
+        with contextlib.suppress(OSError, EOFError):
+            return nginx.get('/').status >= 500
+        return False
+
+
+class UnwellBox(Case):
+    """A box without memory, as a folder of /proc files: the verdict decides the status."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        host = {name: Path('/proc', name).read_text() for name in words('stat loadavg uptime vmstat meminfo self/mountinfo')}
+        host['mountinfo'] = host.pop('self/mountinfo')
+        host['meminfo'] = re.sub(r'(?m)^MemAvailable:.*', 'MemAvailable: 1000 kB', host['meminfo'])
+        proc = plant(scratch(), host)
+        cls.server = cls.serve_class('--proc', str(proc))
+
+    def test_it_fails_with_503_in_every_form(self) -> None:
+        for target in ('/health', '/health/memory', '/health?format=text', '/health?format=json'):
+            with self.subTest(target):
+                self.assertEqual(self.server.get(target).status, 503)
+                self.assertEqual(self.server.get(target, method='HEAD').status, 503)
+
+    def test_it_says_what_is_wrong_first(self) -> None:
+        text = self.server.get('/health?format=text').text
+        self.assertRegex(text, r'\Afail: .*memory')
+        reply = self.server.get('/health')
+        self.assertEqual(reply.kind, HEALTH)
+        document = reply.json()
+        self.assertEqual((document['status'], next(iter(document))), ('fail', 'status'))
+        row, = next(rows for name, rows in document['checks'].items() if name.startswith('memory'))
+        self.assertEqual(row['status'], 'fail')
+        self.assertTrue(row['output'] and row['limit'])
+
+    def test_what_is_well_or_left_out_does_not_fail(self) -> None:
+        for target in ('/livez', '/health/uptime', '/health/load'):
+            with self.subTest(target):
+                self.assertEqual(self.server.get(target).status, 200)
+        names = {name.partition(':')[0] for name, rows in self.server.get('/health').json()['checks'].items()
+                 if any(row['status'] == 'fail' for row in rows)}
+        query = '&'.join(f'exclude={name}' for name in sorted(names))
+        self.assertEqual(self.server.get(f'/health?{query}').status, 200)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the server: malformed requests
+# ----------------------------------------------------------------------------------------------------------------------
+
+LIVEZ = b'GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n'
+
+
+def head(*lines: str | bytes, start: str | bytes = 'GET /livez HTTP/1.1', host: str | bytes | None = 'Host: localhost',
+         end: bytes = b'\r\n') -> bytes:
+    """A request head of these raw lines after start line and Host line; text is Latin-1, byte for byte."""
+    rows = [start, *([] if host is None else [host]), *lines, b'', b'']
+    return end.join(row if isinstance(row, bytes) else row.encode('latin-1') for row in rows)
+
+
+def start(line: str | bytes) -> bytes:
+    """A request whose start line is this."""
+    return head(start=line)
+
+
+def host(value: str | bytes) -> bytes:
+    """A request whose Host field has this value."""
+    return head(host=b'Host: ' + (value if isinstance(value, bytes) else value.encode('latin-1')))
+
+
+class Bad(NamedTuple):
+    """A request to refuse: by which rule or after which CVE, its bytes, and the answers that will do."""
+
+    rule: str
+    data: bytes
+    status: tuple[int, ...] = (400,)
+
+
+CHUNKED = 'Transfer-Encoding: chunked'
+START_LINES = [  # RFC 9112 section 3: method SP request-target SP HTTP-version, nothing else
+    Bad('9112 3: two spaces before the target', start('GET  /livez HTTP/1.1')),
+    Bad('9112 3: two spaces before the version', start('GET /livez  HTTP/1.1')),
+    Bad('9112 3: tab for a space', start('GET\t/livez HTTP/1.1')),
+    Bad('9112 3: tab before the version', start('GET /livez\tHTTP/1.1')),
+    Bad('9112 3: vertical tab for a space', start('GET\x0b/livez HTTP/1.1')),
+    Bad('9112 3: form feed for a space', start('GET /livez\x0cHTTP/1.1')),
+    Bad('9112 3: no-break space for a space', start('GET\xa0/livez HTTP/1.1')),
+    Bad('9112 3: leading space', start(' GET /livez HTTP/1.1')),
+    Bad('9112 3: trailing space', start('GET /livez HTTP/1.1 ')),
+    Bad('9112 3: trailing tab', start('GET /livez HTTP/1.1\t')),
+    Bad('9112 3: a fourth word', start('GET /livez x HTTP/1.1')),
+    Bad('9112 3: raw space in the target', start('GET /li vez HTTP/1.1')),
+    Bad('9112 3: no target', start('GET HTTP/1.1')),
+    Bad('9112 3: empty target', start('GET  HTTP/1.1')),
+    Bad('9112 3: no method', start('/livez HTTP/1.1')),
+    Bad('9112 3: empty method', start(' /livez HTTP/1.1')),
+    Bad('9112 3: one word', start('GET')),
+    Bad('1945 4.1: HTTP/0.9 has no version', start('GET /livez')),
+    Bad('9112 2.2: NUL before the method', b'\0' + LIVEZ),
+    Bad('9112 2.2: byte order mark before the method', b'\xef\xbb\xbf' + LIVEZ),
+    Bad('9112 2.2: bare LF before the method', b'\n' + LIVEZ),
+    Bad('9112 2.2: bare CR before the method', b'\r' + LIVEZ),
+    Bad('9112 3.1: method with a separator', start('GE(T /livez HTTP/1.1'), (400, 405, 501)),
+    Bad('9112 3.1: method with a colon', start('GET: /livez HTTP/1.1'), (400, 405, 501)),
+    Bad('9112 3.1: method with NUL', start('G\0ET /livez HTTP/1.1')),
+    Bad('9112 3.1: method with DEL', start('GET\x7f /livez HTTP/1.1')),
+    Bad('9112 3.1: method beyond ASCII', start('G\xc9T /livez HTTP/1.1'), (400, 405, 501)),
+    Bad('9110 9.1: methods are case-sensitive', start('get /livez HTTP/1.1'), (400, 405, 501)),
+    Bad('9112 3: method without end', start('G' * 20000 + ' /livez HTTP/1.1'), (400, 405, 414, 431, 501)),
+]
+VERSIONS = [  # RFC 9112 section 2.3: HTTP-version = "HTTP/" DIGIT "." DIGIT, case-sensitive
+    Bad('9112 2.3: lower case', start('GET /livez http/1.1')),
+    Bad('9112 2.3: mixed case', start('GET /livez Http/1.1')),
+    Bad('9112 2.3: another protocol', start('GET /livez FTP/1.1')),
+    Bad('9112 2.3: no minor', start('GET /livez HTTP/1')),
+    Bad('9112 2.3: empty minor', start('GET /livez HTTP/1.')),
+    Bad('9112 2.3: empty major', start('GET /livez HTTP/.1')),
+    Bad('9112 2.3: two digits minor', start('GET /livez HTTP/1.10')),
+    Bad('9112 2.3: two digits major', start('GET /livez HTTP/11.1'), (400, 505)),
+    Bad('9112 2.3: leading zero', start('GET /livez HTTP/01.1')),
+    Bad('9112 2.3: third number', start('GET /livez HTTP/1.1.1')),
+    Bad('9112 2.3: comma', start('GET /livez HTTP/1,1')),
+    Bad('9112 2.3: inner space', start('GET /livez HTTP/ 1.1')),
+    Bad('9112 2.3: junk behind', start('GET /livez HTTP/1.1x')),
+    Bad('9112 2.3: NUL behind', start('GET /livez HTTP/1.1\0')),
+    Bad('CVE-2022-24761: a sign is no digit', start('GET /livez HTTP/+1.1')),
+    Bad('CVE-2022-24761: a full-width digit is no digit', start('GET /livez HTTP/１.1'.encode())),
+    Bad('9110 15.6.6: HTTP/0.9 by name', start('GET /livez HTTP/0.9'), (400, 505)),
+    Bad('9110 15.6.6: HTTP/2.0', start('GET /livez HTTP/2.0'), (400, 505)),
+    Bad('9110 15.6.6: HTTP/3.0', start('GET /livez HTTP/3.0'), (400, 505)),
+    Bad('9113 3.4: the preface of HTTP/2', b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', (400, 405, 501, 505)),
+    Bad('8446: a TLS ClientHello on the plain port', b'\x16\3\1\2\0\1\0\1\xfc\3\3' + b'Z' * 60 + b'\r\n\r\n'),
+    Bad('4253: an SSH banner', b'SSH-2.0-OpenSSH_9.2p1\r\n\r\n'),
+    Bad('a PROXY line, version 1', b'PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n' + LIVEZ),
+    Bad('a PROXY header, version 2', b'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c' + b'\0' * 12 + LIVEZ),
+    Bad('another protocol: RESP', b'*1\r\n$4\r\nPING\r\n\r\n'),
+]
+TARGETS = [  # RFC 9112 section 3.2: only the origin-form makes sense for GET at an origin server that is no proxy
+    Bad('gunicorn 25: absolute-form', start('GET http://localhost/livez HTTP/1.1')),
+    Bad('gunicorn 25: absolute-form with another host', start('GET http://evil.example/livez HTTP/1.1')),
+    Bad('9112 3.2.2: absolute-form, upper-case scheme', start('GET HTTP://localhost/livez HTTP/1.1')),
+    Bad('9112 3.2.3: authority-form', start('GET localhost:80 HTTP/1.1')),
+    Bad('9112 3.2.3: CONNECT', start('CONNECT localhost:80 HTTP/1.1'), (400, 405, 501)),
+    Bad('9112 3.2.4: asterisk-form', start('GET * HTTP/1.1')),
+    Bad('9112 3.2.4: OPTIONS *', start('OPTIONS * HTTP/1.1'), (400, 405, 501)),
+    Bad('9112 3.2.1: relative target', start('GET livez HTTP/1.1')),
+    Bad('9112 3.2.1: dot-relative target', start('GET ./livez HTTP/1.1')),
+    Bad('9112 3.2.1: query alone', start('GET ?n=1 HTTP/1.1')),
+    Bad('9112 3.2.1: fragment', start('GET /livez#x HTTP/1.1')),
+    Bad('9112 3.2.1: backslash for a slash', start('GET \\livez HTTP/1.1')),
+    Bad('9112 3.2.1: file scheme', start('GET file:///etc/passwd HTTP/1.1')),
+    Bad('CVE-2023-41105: NUL in the target', start('GET /livez\0 HTTP/1.1')),
+    Bad('CVE-2023-41105: NUL in the query', start('GET /logs?n=1\0 HTTP/1.1')),
+    Bad('CVE-2019-9740: bare CR in the target', start('GET /livez\rX HTTP/1.1')),
+    Bad('CVE-2019-9740: bare LF in the target', start('GET /livez\nX HTTP/1.1')),
+    Bad('CVE-2003-0020: ESC in the target', start('GET /\x1b[2J HTTP/1.1')),
+    Bad('3986 2: DEL in the target', start('GET /livez\x7f HTTP/1.1')),
+    Bad('3986 2: UTF-8 unescaped in the target', start('GET /livez\xc3\xa9 HTTP/1.1')),
+    Bad('3986 2: byte 0xFF in the target', start('GET /livez\xff HTTP/1.1')),
+    Bad('9110 15.5.15: target of 20 kB', start('GET /' + 'a' * 20000 + ' HTTP/1.1'), (414, 431)),
+    Bad('9110 15.5.15: query of 20 kB', start('GET /logs?' + 'a' * 20000 + ' HTTP/1.1'), (414, 431)),
+]
+LINE_ENDS = [  # RFC 9112 section 2.2: CRLF; a bare CR is invalid, a bare LF is what waitress CVE-2019-16785 was about
+    Bad('CVE-2019-16785: bare LF throughout', head(end=b'\n')),
+    Bad('CVE-2019-16785: bare LF behind the start line', b'GET /livez HTTP/1.1\nHost: localhost\r\n\r\n'),
+    Bad('CVE-2019-16785: bare LF behind a field', b'GET /livez HTTP/1.1\r\nHost: localhost\nX: 1\r\n\r\n'),
+    Bad('CVE-2019-16785: bare LF for the empty line', b'GET /livez HTTP/1.1\r\nHost: localhost\r\n\n'),
+    Bad('CVE-2019-16785: LF LF ends no head', b'GET /livez HTTP/1.1\r\nHost: localhost\n\n'),
+    Bad('9112 2.2: bare CR throughout', head(end=b'\r') + b'\r\n\r\n'),
+    Bad('9112 2.2: CR CR LF', head(end=b'\r\r\n')),
+    Bad('9112 2.2: LF CR', head(end=b'\n\r') + b'\r\n\r\n'),
+    Bad('9112 2.2: bare CR behind a field', b'GET /livez HTTP/1.1\r\nHost: localhost\rX: 1\r\n\r\n'),
+    Bad('9112 2.2: CR before the CRLF of a value', head('X: 1\r')),
+]
+FIELDS = [  # RFC 9112 section 5, RFC 9110 section 5: field-name ":" OWS field-value OWS
+    Bad('9112 5.1: space before the colon', head('X : 1')),
+    Bad('9112 5.1: tab before the colon', head('X\t: 1')),
+    Bad('CVE-2019-16789: space before the colon of Host', head(host='Host : localhost')),
+    Bad('CVE-2019-16789: space before the colon of a coding', head('Transfer-Encoding : chunked') + b'0\r\n\r\n'),
+    Bad('CVE-2019-16789: vertical tab before chunked', head('Transfer-Encoding: \x0bchunked') + b'0\r\n\r\n'),
+    Bad('9112 2.2: white space before the first field', head(host=' Host: localhost')),
+    Bad('9112 2.2: an empty white line before the first field', b'GET /livez HTTP/1.1\r\n \r\nHost: localhost\r\n\r\n'),
+    Bad('9112 5.2: obs-fold by space', head('X: 1', ' 2')),
+    Bad('9112 5.2: obs-fold by tab', head('X: 1', '\t2')),
+    Bad('9112 5.2: obs-fold of Host', head(' localhost', host='Host:')),
+    Bad('9112 5.2: obs-fold of nothing', head('X: 1', ' ')),
+    Bad('9112 5: no colon', head('Junk')),
+    Bad('9112 5: no colon, first line', head(host='Host')),
+    Bad('9110 5.1: empty name', head(': 1')),
+    Bad('9110 5.6.2: space in a name', head('X Y: 1')),
+    *(Bad(f'9110 5.6.2: {char!r} in a name', head(f'X{char}Y: 1')) for char in '()/@[]{}"\\<>=?;,'),
+    Bad('9110 5.6.2: NUL in a name', head('X\0: 1')),
+    Bad('9110 5.6.2: DEL in a name', head('X\x7f: 1')),
+    Bad('9110 5.6.2: no-break space in a name', head('Content-Length\xa0: 5') + b'12345'),
+    Bad('9110 5.6.2: UTF-8 in a name', head('X-é: 1'.encode())),
+    *(Bad(f'9110 5.5: {code:#04x} in a value', head(b'X: a%cb' % code)) for code in b'\0\1\b\n\v\f\r\x1b\x1f\x7f'),
+    Bad('CVE-2026-0865: CRLF injection by bare CR at the end of a value', head('X: 1\rSet-Cookie: a=b')),
+    Bad('9110 5.4: a field line of 64 kB', head('X: ' + 'a' * 65536), (431,)),
+    Bad('9110 5.4: a name of 64 kB', head('X' * 65536 + ': 1'), (431,)),
+    Bad('9110 5.4: 2000 field lines', head(*(f'X-{n}: 1' for n in range(2000))), (431,)),
+    Bad('CVE-2024-7592: 40 kB of quoted cookie', head('Cookie: a="' + '\\"' * 20000 + '"'), (431,)),
+]
+HOSTS = [  # RFC 9112 section 3.2 and the host allow-list against DNS rebinding
+    Bad('9112 3.2: no Host', head(host=None)),
+    Bad('9112 3.2: two Hosts', head('Host: localhost')),
+    Bad('9112 3.2: two different Hosts', head('Host: evil.example')),
+    Bad('9112 3.2: two Hosts in HTTP/1.0', head('Host: localhost', start='GET /livez HTTP/1.0')),
+    Bad('9112 3.2: two Hosts, other case', head('hOST: evil.example')),
+    Bad('9112 3.2: empty Host', host(''), (400, 421)),
+    Bad('9110 7.2: Host with a path', host('localhost/livez'), (400, 421)),
+    Bad('9110 7.2: Host with a scheme', host('http://localhost'), (400, 421)),
+    Bad('9110 7.2: Host with userinfo', host('localhost@evil.example'), (400, 421)),
+    Bad('9110 7.2: Host with userinfo of ours', host('evil.example@localhost'), (400, 421)),
+    Bad('9110 7.2: Host list', host('localhost, evil.example'), (400, 421)),
+    Bad('9110 7.2: two words', host('localhost evil.example'), (400, 421)),
+    Bad('9110 7.2: port not a number', host('localhost:80a'), (400, 421)),
+    Bad('CVE-2022-24761: signed port', host('localhost:+80'), (400, 421)),
+    Bad('9110 7.2: negative port', host('localhost:-1'), (400, 421)),
+    Bad('9110 7.2: two ports', host('localhost:80:80'), (400, 421)),
+    Bad('3986 3.2.2: bracket left open', host('[::1'), (400, 421)),
+    Bad('3986 3.2.2: junk behind the bracket', host('[::1]x'), (400, 421)),
+    Bad('3986 3.2.2: brackets around a name', host('[localhost]'), (400, 421)),
+    Bad('9110 5.5: NUL in Host', host('localhost\0.evil.example')),
+    Bad('9110 7.2: beyond ASCII', host('localhost\xad'), (400, 421)),
+]
+BODIES = [  # RFC 9112 section 6: GET and HEAD need no body, so whatever frames one is refused
+    Bad('9112 6.1: chunked', head(CHUNKED) + b'0\r\n\r\n'),
+    Bad('9112 6.1: chunked in upper case', head('TRANSFER-ENCODING: CHUNKED') + b'0\r\n\r\n'),
+    Bad('9112 6.1: a request in a chunk', head(CHUNKED) + b'29\r\n' + LIVEZ + b'\r\n0\r\n\r\n'),
+    Bad('9112 6.1: chunked in HTTP/1.0', head(CHUNKED, start='GET /livez HTTP/1.0') + b'0\r\n\r\n'),
+    Bad('CVE-2024-1135: unknown coding', head('Transfer-Encoding: xchunked')),
+    Bad('CVE-2024-1135: chunked not last', head('Transfer-Encoding: chunked, identity') + b'0\r\n\r\n'),
+    Bad('CVE-2024-1135: two codings', head('Transfer-Encoding: gzip, chunked') + b'0\r\n\r\n'),
+    Bad('CVE-2024-1135: chunked twice', head(CHUNKED, CHUNKED) + b'0\r\n\r\n'),
+    Bad('CVE-2024-6827: two field lines that differ', head(CHUNKED, 'Transfer-Encoding: identity') + b'0\r\n\r\n'),
+    Bad('CVE-2024-6827: identity', head('Transfer-Encoding: identity')),
+    Bad('CVE-2019-16786: quoted chunked', head('Transfer-Encoding: "chunked"')),
+    Bad('CVE-2019-16786: empty Transfer-Encoding', head('Transfer-Encoding:')),
+    Bad('CVE-2019-16786: a lone comma', head('Transfer-Encoding: ,')),
+    Bad('CVE-2019-16786: parameter on chunked', head('Transfer-Encoding: chunked;a=b') + b'0\r\n\r\n'),
+    Bad('CVE-2024-1135: Content-Length before Transfer-Encoding', head('Content-Length: 5', CHUNKED) + b'0\r\n\r\n'),
+    Bad('CVE-2024-1135: Transfer-Encoding before Content-Length', head(CHUNKED, 'Content-Length: 5') + b'0\r\n\r\n'),
+    Bad('9112 6.1: Content-Length 0 and Transfer-Encoding', head('Content-Length: 0', CHUNKED) + b'0\r\n\r\n'),
+    Bad('gunicorn 26: bare CR in a chunk extension', head(CHUNKED) + b'1;a\rb\r\nx\r\n0\r\n\r\n'),
+    Bad('gunicorn 26: truncated chunked body', head(CHUNKED) + b'ff\r\nx'),
+    Bad('CVE-2022-24761: signed chunk size', head(CHUNKED) + b'+1\r\nx\r\n0\r\n\r\n'),
+    Bad('CVE-2022-24761: chunk size with 0x', head(CHUNKED) + b'0x1\r\nx\r\n0\r\n\r\n'),
+    Bad('CVE-2022-24761: chunk size with underscore', head(CHUNKED) + b'1_0\r\nx\r\n0\r\n\r\n'),
+    Bad('CVE-2019-16785: chunk ended by LF', head(CHUNKED) + b'1\nx\n0\n\n'),
+    Bad('9110 8.6: a body on GET', head('Content-Length: 5') + b'12345'),
+    Bad('9110 8.6: a body on HEAD', head('Content-Length: 5', start='HEAD /livez HTTP/1.1') + b'12345'),
+    Bad('9110 8.6: a body on POST', head('Content-Length: 5', start='POST /livez HTTP/1.1') + b'12345', (400, 405)),
+    Bad('9112 11.2: a request as a body', head(f'Content-Length: {len(LIVEZ)}') + LIVEZ),
+    Bad('CVE-2019-16792: two Content-Lengths', head('Content-Length: 0', 'Content-Length: 5') + b'12345'),
+    Bad('CVE-2019-16792: two equal Content-Lengths', head('Content-Length: 0', 'Content-Length: 0')),
+    Bad('CVE-2019-16792: Content-Length twice, other case', head('Content-Length: 0', 'content-length: 5') + b'12345'),
+    Bad('gunicorn 25: Content-Length as a list', head('Content-Length: 0, 0')),
+    Bad('gunicorn 25: Content-Length as a list that differs', head('Content-Length: 0, 5') + b'12345'),
+    Bad('CVE-2022-24761: Content-Length +0', head('Content-Length: +0')),
+    Bad('CVE-2022-24761: Content-Length -0', head('Content-Length: -0')),
+    Bad('CVE-2022-24761: Content-Length 0_0', head('Content-Length: 0_0')),
+    Bad('CVE-2022-24761: Content-Length 0x0', head('Content-Length: 0x0')),
+    Bad('CVE-2022-24761: Content-Length in Arabic digits', head('Content-Length: ٠'.encode())),
+    Bad('CVE-2022-24761: Content-Length in superscript', head('Content-Length: \xb2')),
+    Bad('9110 8.6: negative Content-Length', head('Content-Length: -1')),
+    Bad('9110 8.6: empty Content-Length', head('Content-Length:')),
+    Bad('9110 8.6: Content-Length 0.0', head('Content-Length: 0.0')),
+    Bad('9110 8.6: Content-Length 0e0', head('Content-Length: 0e0')),
+    Bad('9110 8.6: Content-Length of two words', head('Content-Length: 0 0')),
+    Bad('9110 8.6: Content-Length with a comment', head('Content-Length: 0;')),
+    Bad('9110 8.6: Content-Length, vertical tab', head('Content-Length: \x0b0')),
+    Bad('9110 8.6: Content-Length, NUL behind', head('Content-Length: 0\0')),
+    Bad('9110 8.6: Content-Length beyond 32 bits', head('Content-Length: 4294967296')),
+    Bad('9110 8.6: Content-Length beyond 64 bits', head('Content-Length: 18446744073709551616')),
+    Bad('CVE-2020-10735: Content-Length of 5000 digits', head('Content-Length: ' + '9' * 5000), (400, 431)),
+    Bad('9110 10.1.1: an unknown expectation', head('Expect: 200-maybe'), (400, 417)),
+    Bad('9110 10.1.1: a body announced by 100-continue', head('Expect: 100-continue', 'Content-Length: 5'), (400, 417)),
+]
+MALFORMED = START_LINES + VERSIONS + TARGETS + LINE_ENDS + FIELDS + HOSTS + BODIES
+
+MISDIRECTED = {  # well-formed, but for a name that it does not go by: DNS rebinding, CVE-2026-32632
+    'another name (DNS rebinding)': host('evil.example'),
+    'our name as a label': host('localhost.evil.example'),
+    'our name as a suffix': host('evillocalhost'),
+    'our address as a label': host('127.0.0.1.evil.example'),
+    'no X-Forwarded-Host': head('X-Forwarded-Host: localhost', host='Host: evil.example'),
+}
+
+ODD_BUT_VALID = {  # what a strict server must still answer with 200
+    '9110 5.1: names in lower case': head(host='host: localhost'),
+    '9110 5.1: names in upper case': head(host='HOST: localhost'),
+    '9112 5: no space behind the colon': head(host='Host:localhost'),
+    '9112 5: white space around a value': head(host='Host: \t localhost \t '),
+    '9110 5.5: an empty value': head('X-Empty:'),
+    '9110 5.5: a value of white space': head('X-Empty:   \t'),
+    '9110 5.5: tab inside a value': head('X-Tab: a\tb'),
+    '9110 5.5: a value full of separators': head('X: ()<>@,;:\\"/[]?={}'),
+    '9110 5.6.2: every token character in a name': head("x!#$%&'*+-.^`|~09Az: 1"),
+    '9110 5.3: a field twice': head('Accept: text/plain', 'Accept: text/html'),
+    '9110 8.6: Content-Length 0': head('Content-Length: 0'),
+    '9110 7.2: Host with a port': host('localhost:5000'),
+    '9110 7.2: Host in upper case': host('LOCALHOST'),
+    '9110 7.2: Host by address': host('127.0.0.1'),
+    '9110 7.2: Host by address and port': host('127.0.0.1:5000'),
+    '9110 7.2: Host by IPv6 address': host('[::1]'),
+    '9110 7.2: Host by IPv6 address and port': host('[::1]:5000'),
+    '9112 2.3: HTTP/1.0': head(start='GET /livez HTTP/1.0'),
+    '9112 2.3: HTTP/1.0 without Host': head(start='GET /livez HTTP/1.0', host=None),
+    '9112 9.3: HTTP/1.0 with keep-alive': head('Connection: keep-alive', start='GET /livez HTTP/1.0'),
+    '9110 7.6.1: Connection as a list': head('Connection: keep-alive, TE', 'TE: trailers'),
+    '9110 7.6.1: Connection in upper case': head('Connection: CLOSE'),
+    '9110 7.6.1: an empty Connection': head('Connection:'),
+    '9110 7.8: Upgrade may be ignored': head('Connection: Upgrade', 'Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAAQAAP__'),
+    '3986 6.2.2: an escape for an ordinary letter': head(start='GET /%6Civez HTTP/1.1'),
+    '3986 6.2.2: an escape in lower case': head(start='GET /%6civez HTTP/1.1'),
+    '3986 3.4: an empty query': head(start='GET /livez? HTTP/1.1'),
+    '6265: a cookie is ignored': head('Cookie: a=b; c="d'),
+    '9110 11.6.2: credentials that nobody asked for': head('Authorization: Basic Og=='),
+    '9110 13.1: conditions that cannot hold': head('If-None-Match: "x"', 'If-Modified-Since: never'),
+    '9110 14.2: a Range on what has none': head('Range: bytes=0-0'),
+    '60 field lines': head(*(f'X-{n}: 1' for n in range(60))),
+    'a field line of 4 kB': head('X: ' + 'a' * 4096),
+    'a HEAD': head(start='HEAD /livez HTTP/1.1'),
+}
+
+
+def read_all(wire: Wire) -> bytes:
+    """Everything until the peer closes."""
+    received = b''
+    with contextlib.suppress(ConnectionResetError):
+        while data := wire.socket.recv(65536):
+            received += data
+    return received
+
+
+class MalformedRequests(Case):
+    """Whatever is doubtful in a request's framing is refused, the connection closed, and nothing behind it answered."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = cls.serve_class()
+
+    def test_each_is_refused_and_the_connection_closed(self) -> None:
+        self.assertGreaterEqual(len(MALFORMED), 120)
+        self.assertEqual(len({bad.rule for bad in MALFORMED}), len(MALFORMED))
+        for bad in MALFORMED:
+            with self.subTest(bad.rule), self.server.wire() as wire:
+                wire.send(bad.data + LIVEZ)
+                answer = read_all(wire)
+                self.assertIn(answer[9:12], [b'%d' % code for code in bad.status], answer[:300])
+                top, _, body = answer.partition(b'\r\n\r\n')
+                self.assertRegex(top, rb'(?im)^Connection: close\r?$')
+                if not bad.data.startswith(b'HEAD'):
+                    self.assertEqual(json.loads(body)['status'], int(answer[9:12]))
+
+    def test_each_is_refused_byte_by_byte_as_well(self) -> None:
+        for bad in MALFORMED[::7]:
+            with self.subTest(bad.rule), self.server.wire() as wire:
+                for n in range(len(bad.data)) if len(bad.data) < 400 else ():
+                    wire.send(bad.data[n:n + 1])
+                wire.send((b'' if len(bad.data) < 400 else bad.data) + LIVEZ)
+                self.assertIn(read_all(wire)[9:12], [b'%d' % code for code in bad.status])
+
+    def test_odd_but_valid_ones_are_answered(self) -> None:
+        self.assertGreaterEqual(len(ODD_BUT_VALID), 25)
+        for rule, data in ODD_BUT_VALID.items():
+            with self.subTest(rule), self.server.wire() as wire:
+                wire.send(data)
+                method = 'HEAD' if data.startswith(b'HEAD') else 'GET'
+                reply = wire.answer(method)
+                self.assertEqual((reply.status, reply.body), (200, b'' if method == 'HEAD' else b'ok\n'))
+
+    def test_a_name_that_it_does_not_go_by_is_421(self) -> None:
+        for rule, data in MISDIRECTED.items():
+            with self.subTest(rule), self.server.wire() as wire:
+                wire.send(data)
+                self.assertProblem(wire.answer(), 421)
+
+    def test_hosts_given_by_option_are_answered_and_no_others(self) -> None:
+        server = self.serve('--allow-host', 'logs.example.org', '--allow-host', 'box')
+        for name, status in {'logs.example.org': 200, 'LOGS.example.org:443': 200, 'box': 200, 'localhost': 200,
+                             'example.org': 421, 'a.logs.example.org': 421, 'logs.example.org.evil': 421}.items():
+            with self.subTest(name):
+                self.assertEqual(server.get('/livez', {'Host': name}).status, status)
+
+    def test_a_target_cannot_leave_the_routes(self) -> None:
+        for target in words('//evil.example/ /../etc/passwd /logs/..%2f..%2fetc%2fpasswd /logs/%2e%2e /logs//etc/passwd '
+                            '/% /logs/app%00 /logs/%0d%0aX:1 /logs/%zz /logs/%ff /logs/a/b/c /livez/ /LIVEZ'):
+            with self.subTest(target):
+                reply = self.server.get(target)
+                self.assertIn(reply.status, (400, 404))
+                self.assertIsNone(reply.headers['Location'])
+                self.assertProblem(reply, reply.status)
+
+
+@requires('h11')
+class StrictClient(Case):
+    """Every answer parses with h11, which refuses what RFC 9112 does not allow."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = cls.serve_class(root=plant(scratch(), {'app.log': numbered(1, 300)}))
+
+    def parse(self, method: str, data: bytes) -> list[Any]:
+        """The events that h11 sees; it raises RemoteProtocolError for what is not HTTP."""
+        import h11
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method=method, target='/', headers=[('Host', 'localhost'), ('Connection', 'close')]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(data)
+        client.receive_data(b'')
+        events: list[Any] = []
+        while not events or not isinstance(events[-1], (h11.ConnectionClosed, h11.EndOfMessage)):
+            events.append(client.next_event())
+        self.assertIsInstance(events[0], h11.Response)
+        self.assertEqual(client.trailing_data[0], b'')
+        return events
+
+    def exchange(self, data: bytes) -> bytes:
+        with self.server.wire() as wire:
+            wire.send(data)
+            return read_all(wire)
+
+    def test_it_parses_every_good_answer(self) -> None:
+        for target in ('/', '/livez', '/health', '/health?format=text', '/logs', '/logs/app', '/logs/app?format=ndjson',
+                       '/logs/app/raw', '/nowhere', '/logs/nope', '/logs/app?n=0'):
+            for method in ('GET', 'HEAD', 'POST'):
+                for extra in ({}, {'Accept': 'text/html'}, {'Range': 'bytes=-10'}, {'Range': 'bytes=999999-'}):
+                    with self.subTest(target, method=method, **extra):
+                        answer = self.exchange(head_bytes(target, {'Connection': 'close', **extra}, method))
+                        self.assertEqual(self.parse(method, answer)[0].http_version, b'1.1')
+
+    def test_it_parses_every_refusal(self) -> None:
+        for bad in MALFORMED:
+            with self.subTest(bad.rule):
+                self.parse('HEAD' if bad.data.startswith(b'HEAD') else 'GET', self.exchange(bad.data + b'\r\n\r\n'))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the server: connections
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Connections(Case):
+    """Keep-alive, pipelining, HTTP/1.0, clients that go away."""
+
+    root: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.root = plant(scratch(), {'app.log': numbered(1, 5000), 'big.log': numbered(1, 150000, 'x' * 60)})
+        cls.server = cls.serve_class(root=cls.root)
+
+    def test_a_connection_serves_one_request_after_the_other(self) -> None:
+        with self.server.wire() as wire:
+            for _ in range(30):
+                wire.send(LIVEZ)
+                reply = wire.answer()
+                self.assertEqual((reply.status, reply.body), (200, b'ok\n'))
+                self.assertNotEqual(reply.headers['Connection'], 'close')
+
+    def test_a_kept_connection_answers_without_delay(self) -> None:
+        """Two writes an answer, Nagle and a delayed ACK cost 40 ms a request."""
+        with self.server.wire() as wire:
+            times = []
+            for _ in range(30):
+                began = time.monotonic()
+                wire.send(LIVEZ)
+                wire.answer()
+                times.append(time.monotonic() - began)
+        self.assertLess(statistics.median(times), 0.02)
+
+    def test_pipelined_requests_are_answered_in_order(self) -> None:
+        targets = [f'/logs/app?n={n}' for n in range(1, 21)]
+        with self.server.wire() as wire:
+            wire.send(b''.join(head_bytes(target) for target in targets))
+            self.assertEqual([wire.answer().body.count(b'\n') for _ in targets], list(range(1, 21)))
+
+    def test_a_request_may_arrive_in_pieces(self) -> None:
+        with self.server.wire() as wire:
+            for n in range(len(LIVEZ)):
+                wire.send(LIVEZ[n:n + 1])
+            self.assertEqual(wire.answer().status, 200)
+            wire.send(LIVEZ + LIVEZ[:7])
+            self.assertEqual(wire.answer().status, 200)
+            wire.send(LIVEZ[7:])
+            self.assertEqual(wire.answer().status, 200)
+
+    def test_nothing_behind_a_refused_request_is_answered(self) -> None:
+        with self.server.wire() as wire:
+            wire.send(LIVEZ + head('Content-Length: 5') + b'12345' + LIVEZ)
+            self.assertEqual([wire.answer().status, wire.answer().status], [200, 400])
+            self.assertTrue(wire.at_end())
+
+    def test_a_head_request_leaves_the_connection_in_step(self) -> None:
+        with self.server.wire() as wire:
+            wire.send(head_bytes('/logs/app', method='HEAD') + LIVEZ)
+            self.assertEqual(wire.answer('HEAD').status, 200)
+            self.assertEqual(wire.answer().body, b'ok\n')
+
+    def test_errors_of_the_application_keep_the_connection(self) -> None:
+        with self.server.wire() as wire:
+            for target, status in {'/nowhere': 404, '/logs/app?n=0': 400, '/logs/nope': 404, '/livez': 200}.items():
+                wire.send(head_bytes(target))
+                self.assertEqual(wire.answer().status, status)
+
+    def test_close_is_honoured_and_said(self) -> None:
+        for data in (head('Connection: close'), head('Connection: TE, CLOSE'), head(start='GET /livez HTTP/1.0'),
+                     head('Connection: close, keep-alive', start='GET /livez HTTP/1.0')):
+            with self.subTest(data), self.server.wire() as wire:
+                wire.send(data)
+                self.assertEqual(wire.answer().headers['Connection'], 'close')
+                self.assertTrue(wire.at_end())
+
+    def test_half_a_request_and_a_close_is_nothing(self) -> None:
+        for data in (b'', b'GET', LIVEZ[:-2], LIVEZ + b'GET /li'):
+            with self.subTest(data), self.server.wire() as wire:
+                wire.send(data)
+                wire.socket.shutdown(socket.SHUT_WR)
+                self.assertEqual(read_all(wire).count(b'200 OK'), data.count(LIVEZ))
+
+    def test_an_overlong_value_is_a_problem_of_that_parameter(self) -> None:
+        self.assertProblem(self.server.get('/logs/app?after=' + 'A' * 5000), 400, 'after')
+
+    def test_a_client_that_vanishes_prints_nothing(self) -> None:
+        for target in ('/livez', '/logs/app?n=5000', '/logs/big/raw', '/logs/big?n=10000'):
+            for _ in range(5):
+                wire = self.server.wire()
+                wire.send(head_bytes(target))
+                wire.vanish()
+                wire = self.server.wire()
+                wire.send(head_bytes(target))
+                wire.socket.recv(1)
+                wire.vanish()
+        self.assertEqual(self.server.get('/livez').status, 200)
+        self.assertEqual(self.server.complaints(), [])
+
+    def test_readers_that_take_nothing_in_delay_nobody(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(12):
+                wire = stack.enter_context(self.server.wire())
+                wire.send(head_bytes('/logs/big/raw'))
+            for target, seconds in {'/livez': 0.05, '/health': 0.5, '/logs/app?n=1': 0.5}.items():
+                with self.subTest(target):
+                    times = []
+                    for _ in range(5):
+                        began = time.monotonic()
+                        self.assertEqual(self.server.get(target).status, 200)
+                        times.append(time.monotonic() - began)
+                    self.assertLess(statistics.median(times), seconds)
+
+    def test_clients_gone_before_they_are_accepted_cost_nothing(self) -> None:
+        """waitress CVE-2022-31015 and CVE-2024-49769: such a socket must neither stop nor spin the loop."""
+        for _ in range(200):
+            self.server.wire().vanish()
+        self.assertEqual(self.server.get('/livez').status, 200)
+        spent, began = self.server.cpu_seconds(), time.monotonic()
+        until(lambda: time.monotonic() > began + 0.5, 'half a second')
+        self.assertLess(self.server.cpu_seconds() - spent, 0.1)
+
+    def test_a_flood_of_pipelined_requests_is_taken_in_no_faster_than_answered(self) -> None:
+        flood, memory = LIVEZ * 20000, self.server.status('VmRSS')
+        with self.server.wire() as wire:
+            sender = threading.Thread(target=wire.send, args=(flood,))
+            sender.start()
+            for _ in range(20000):
+                if wire.answer().status != 200:
+                    self.fail('not answered')
+            sender.join()
+        self.assertLess(self.server.status('VmRSS') - memory, 8000, 'kB')
+
+    def test_no_descriptor_leaks(self) -> None:
+        def count() -> int:
+            return len(os.listdir(f'/proc/{self.server.process.pid}/fd'))
+
+        self.server.get('/logs/app')
+        before = until(lambda: count(), 'descriptors')
+        for n in range(100):
+            self.server.get(('/logs/app', '/logs/big/raw', '/health', '/logs', '/nowhere')[n % 5])
+        until(lambda: count() <= before + 2, 'its descriptors closed')
+
+
+class Deadlines(Case):
+    """Time and numbers are bounded: per head, per idle connection, per process."""
+
+    def test_300_dribbling_connections_delay_nobody_and_are_cut(self) -> None:
+        server = self.serve()
+        threads_before = server.status('Threads')
+        opened = time.monotonic()
+        wires = [server.wire() for _ in range(300)]
+        for wire in wires:
+            wire.send(b'GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ')
+        alive, latencies, threads = set(wires), [], 0
+        next_byte = opened
+        while alive and time.monotonic() < opened + logwatch.HEADER_SECONDS + 5:
+            if time.monotonic() >= next_byte:
+                next_byte += 1
+                alive -= {wire for wire in alive if self.dribble(wire)}
+            began = time.monotonic()
+            self.assertEqual(server.get('/livez').status, 200)
+            latencies.append(time.monotonic() - began)
+            threads = max(threads, server.status('Threads'))
+            time.sleep(0.1)  # the load that the claim is about, not a wait for anything
+        self.assertEqual(len(alive), 0, 'dribblers that outlived the deadline')
+        self.assertLess(statistics.median(latencies), 0.05)
+        self.assertLess(max(latencies), 0.5)
+        self.assertLessEqual(threads, threads_before + 8)
+        for wire in wires:
+            wire.close()
+
+    def dribble(self, wire: Wire) -> bool:
+        """Send one byte more; whether the server has closed."""
+        wire.send(b'x')
+        wire.socket.setblocking(False)
+        try:
+            return wire.socket.recv(65536) == b''
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def test_a_dribbler_is_told_why_or_just_cut(self) -> None:
+        server = self.serve(constants={'HEADER_SECONDS': 1.0})
+        began = time.monotonic()
+        with server.wire() as wire:
+            wire.send(b'GET /livez HTTP/1.1\r\n')
+            answer = read_all(wire)
+        self.assertIn(answer[9:12], (b'', b'408'))
+        self.assertTrue(0.9 < time.monotonic() - began < 3)
+
+    def test_the_head_deadline_is_a_total_for_each_request_of_a_connection(self) -> None:
+        server = self.serve(constants={'HEADER_SECONDS': 1.0})
+        with server.wire() as wire:
+            wire.send(LIVEZ)
+            self.assertEqual(wire.answer().status, 200)
+            began = time.monotonic()
+            wire.send(LIVEZ[:-2])
+            self.assertIn(read_all(wire)[9:12], (b'', b'408'))
+        self.assertLess(time.monotonic() - began, 3)
+
+    def test_an_idle_connection_is_closed_in_silence(self) -> None:
+        server = self.serve(constants={'IDLE_SECONDS': 1.0})
+        with server.wire() as wire:
+            wire.send(LIVEZ)
+            self.assertEqual(wire.answer().status, 200)
+            began = time.monotonic()
+            self.assertEqual(read_all(wire), b'')
+        self.assertTrue(0.5 < time.monotonic() - began < 3)
+
+    def test_without_descriptors_it_pauses_and_recovers(self) -> None:
+        server = self.serve()
+        used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used + 8, used + 8))
+        wires = [server.wire() for _ in range(40)]
+        spent, began = server.cpu_seconds(), time.monotonic()
+        until(lambda: time.monotonic() > began + 1.5, 'a second and a half of EMFILE')
+        self.assertLess(server.cpu_seconds() - spent, 0.2)
+        for wire in wires:
+            wire.close()
+        until(lambda: answers_livez(server.address), 'answers again')
+        self.assertEqual([line for line in server.complaints() if 'Traceback' in line], [])
+
+    def test_a_log_without_descriptors_left_is_a_problem_not_a_crash(self) -> None:
+        server = self.serve(root=plant(scratch(), {'app.log': numbered(1, 10)}))
+        with server.wire() as wire:
+            wire.send(LIVEZ)
+            wire.answer()
+            used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, used))
+            wire.send(head_bytes('/logs/app'))
+            self.assertProblem(wire.answer(), 503)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+        until(lambda: server.get('/logs/app').status == 200, 'answers again')
+
+    def test_connections_beyond_the_cap_do_not_shut_out_the_rest_for_ever(self) -> None:
+        server = self.serve(constants={'HEADER_SECONDS': 1.0, 'CONNECTIONS_MAX': 20})
+        wires = [server.wire() for _ in range(60)]
+        until(lambda: answers_livez(server.address), 'a connection freed by the deadline')
+        for wire in wires:
+            wire.close()
+
+
+class AccessLog(Case):
+    """One line a request on stderr, which cannot be forged and gives no secret away."""
+
+    def lines(self, server: Server, count: int) -> list[str]:
+        return until(lambda: (lines := server.spoken()[1]) and len(lines) >= count and lines or [], f'{count} lines')
+
+    def test_a_request_is_one_line_without_its_query(self) -> None:
+        server = self.serve(root=plant(scratch(), {'app.log': numbered(1, 5)}))
+        base = len(self.lines(server, 1))
+        server.get('/logs/app?n=3', {'Authorization': 'Bearer hunter2', 'Cookie': 'hunter2', 'Referer': 'hunter2'})
+        server.get('/logs/app?token=hunter2')
+        server.get('/logs/app?n=3', method='HEAD')
+        lines = self.lines(server, base + 3)[base:]
+        self.assertEqual(len(lines), 3)
+        for line, (method, status) in zip(lines, [('GET', 200), ('GET', 400), ('HEAD', 200)]):
+            self.assertIn(f"'{method} /logs/app' {status} ", line)
+        self.assertNotIn('hunter2', server.stderr())
+
+    def test_it_can_be_switched_off(self) -> None:
+        server = self.serve('--access-log', 'no')
+        for target in ('/livez', '/nowhere', '/logs'):
+            server.get(target)
+        server.stop()
+        self.assertEqual(server.spoken()[1], [])
+
+    def test_a_line_cannot_be_forged_and_is_capped(self) -> None:
+        server = self.serve()
+        base = len(self.lines(server, 1))
+        server.get('/%0a127.0.0.1%20GET%1b[31m%c2%9b31m%e2%80%ae%22%20200')
+        server.get('/' + 'a' * 3000)
+        with server.wire() as wire:
+            wire.send(start(b'GET /\x1b[31m\xff\n127.0.0.1 - "GET / HTTP/1.1" 200'))
+            read_all(wire)
+        lines = self.lines(server, base + 3)[base:]
+        self.assertEqual(len(lines), 3)
+        for line in lines:
+            self.assertTrue(line.isascii() and line.isprintable(), line)
+            self.assertLessEqual(len(line), 400)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the server: sockets, signals, the service manager
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def run_program(*argv: str, seconds: float = 20, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run logwatch.py to its end."""
+    return subprocess.run([sys.executable, '-I', str(PROGRAM), *argv], check=False, stdin=subprocess.DEVNULL, text=True,
+                          capture_output=True, timeout=seconds, env=clean_environment(environ), cwd='/')
+
+
+class Sockets(Case):
+    """Where it listens, and what it takes over."""
+
+    def test_a_unix_socket_is_for_its_owner_and_group(self) -> None:
+        path = scratch() / 'http.sock'
+        server = self.serve(listen=f'unix:{path}')
+        self.assertEqual(path.stat().st_mode & 0o7777, 0o660)
+        self.assertEqual(server.get('/livez').body, b'ok\n')
+
+    def test_a_stale_unix_socket_is_replaced(self) -> None:
+        path = scratch() / 'http.sock'
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(path))
+        self.assertEqual(self.serve(listen=f'unix:{path}').get('/livez').status, 200)
+
+    def test_a_killed_servers_unix_socket_is_replaced(self) -> None:
+        path = scratch() / 'http.sock'
+        Server(listen=f'unix:{path}').kill()
+        self.assertTrue(path.is_socket())
+        self.assertEqual(self.serve(listen=f'unix:{path}').get('/livez').status, 200)
+
+    def test_a_live_unix_socket_is_not_stolen(self) -> None:
+        path = scratch() / 'http.sock'
+        server = self.serve(listen=f'unix:{path}')
+        second = run_program('--listen', f'unix:{path}')
+        self.assertNotEqual(second.returncode, 0)
+        self.assertIn(str(path), second.stderr)
+        self.assertNotIn('Traceback', second.stderr)
+        self.assertEqual(server.get('/livez').status, 200)
+
+    def test_a_file_in_the_place_of_the_socket_is_left_alone(self) -> None:
+        path = plant(scratch(), {'precious': 'data'}) / 'precious'
+        done = run_program('--listen', f'unix:{path}')
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotIn('Traceback', done.stderr)
+        self.assertEqual(path.read_text(), 'data')
+
+    def test_a_taken_port_is_said_in_one_line(self) -> None:
+        server = self.serve()
+        done = run_program('--listen', '{}:{}'.format(*server.address))
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn('in use', done.stderr.splitlines()[-1])
+        self.assertNotIn('Traceback', done.stderr)
+
+    def test_a_port_can_be_used_again_at_once(self) -> None:
+        server = self.serve()
+        listen = '{}:{}'.format(*server.address)
+        with server.wire() as wire:
+            wire.send(LIVEZ)
+            wire.answer()
+            server.stop()  # the server closes first, so the connection lingers in TIME_WAIT
+        self.assertEqual(self.serve(listen=listen).get('/livez').status, 200)
+
+    def test_places_to_listen_that_are_none_are_refused(self) -> None:
+        places = words('5000 localhost 127.0.0.1: 127.0.0.1:x 127.0.0.1:70000 127.0.0.1:-1 127.0.0.1:+80 unix: [::1] '
+                       'unix:/nonexistent/dir/sock 256.0.0.1:80')
+        for listen in (*places, 'unix:/' + 'x' * 200):
+            with self.subTest(listen):
+                done = run_program('--listen', listen)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertTrue(done.stderr.strip())
+                self.assertNotIn('Traceback', done.stderr)
+
+    def test_an_address_that_others_can_reach_is_refused_without_a_token(self) -> None:
+        for listen in ('0.0.0.0:0', '[::]:0', '192.0.2.1:0'):
+            with self.subTest(listen):
+                done = run_program('--listen', listen)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(listen, done.stderr)
+
+    def test_an_inherited_tcp_socket_is_served(self) -> None:
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            server = self.serve(inherit=listener)
+            self.assertEqual(fetch(listener.getsockname(), '/livez').status, 200)
+            self.assertEqual(server.address, listener.getsockname())
+
+    def test_an_inherited_unix_socket_is_served_and_its_file_left(self) -> None:
+        path = scratch() / 'http.sock'
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            server = self.serve(inherit=listener)
+            self.assertEqual(fetch(str(path), '/livez').status, 200)
+            server.stop()
+        self.assertTrue(path.is_socket())
+
+    def test_sockets_meant_for_another_process_are_ignored(self) -> None:
+        server = self.serve(environ={'LISTEN_FDS': '1', 'LISTEN_PID': '1'})
+        self.assertEqual(server.get('/livez').status, 200)
+
+    @requires('systemd-socket-activate')
+    def test_systemd_can_start_it_by_a_connection(self) -> None:
+        path = scratch() / 'http.sock'
+        tool = str(find_tool('systemd-socket-activate'))
+        command = [tool, '-l', str(path), sys.executable, '-I', str(PROGRAM), '--log-root', str(path.parent)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=clean_environment())
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        until(lambda: path.is_socket(), 'the socket of systemd-socket-activate')
+        until(lambda: answers_livez(str(path)), '/livez')
+
+    @requires('root')
+    def test_started_as_root_it_warns_who_can_read_what(self) -> None:
+        server = self.serve()
+        said = '\n'.join(server.spoken()[0])
+        self.assertIn('root', said)
+        self.assertRegex(said, r'(?i)every local user')
+
+    @requires('root')
+    def test_started_as_an_ordinary_user_it_does_not_warn(self) -> None:
+        server = self.serve(user=NOBODY, constants={})
+        self.assertEqual(server.spoken()[0], [])
+        self.assertEqual(server.status('Uid'), NOBODY)
+
+
+class Notified:
+    """A service manager's notification socket."""
+
+    def __init__(self, abstract: bool = False) -> None:
+        self.name = f'@logwatch-test-{os.getpid()}-{id(self)}' if abstract else str(scratch() / 'notify')
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.name.replace('@', '\0'))
+        self.socket.setblocking(False)
+        self.messages: list[str] = []
+        self.descriptors: list[int] = []
+
+    def heard(self, word: str) -> list[str]:
+        """The messages so far that have a line starting with word."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, fds, _, _ = socket.recv_fds(self.socket, 4096, 8)
+                self.messages.append(data.decode())
+                self.descriptors += fds
+        return [message for message in self.messages if any(line.startswith(word) for line in message.splitlines())]
+
+    def close(self) -> None:
+        self.socket.close()
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+class ServiceManager(Case):
+    """sd_notify: READY, WATCHDOG, STOPPING, and the listening socket kept for the next start."""
+
+    def notified(self, **how: Any) -> Notified:
+        notified = Notified(**how)
+        self.addCleanup(notified.close)
+        return notified
+
+    def test_it_says_ready_when_it_serves_and_stopping_when_it_ends(self) -> None:
+        for abstract in (False, True):
+            with self.subTest(abstract=abstract):
+                notified = self.notified(abstract=abstract)
+                server = self.serve(environ={'NOTIFY_SOCKET': notified.name})
+                self.assertEqual(len(notified.heard('READY=1')), 1)
+                self.assertEqual(notified.heard('STOPPING=1'), [])
+                server.stop()
+                self.assertEqual(len(notified.heard('STOPPING=1')), 1)
+                self.assertEqual(notified.heard('WATCHDOG=1'), [])
+
+    def test_it_beats_the_watchdog_at_least_twice_a_period(self) -> None:
+        notified = self.notified()
+        self.serve(environ={'NOTIFY_SOCKET': notified.name, 'WATCHDOG_USEC': '600000'})
+        began = time.monotonic()
+        until(lambda: len(notified.heard('WATCHDOG=1')) >= 6, 'six heartbeats')
+        self.assertLess(time.monotonic() - began, 2.4)
+
+    def test_it_does_not_beat_for_another_process(self) -> None:
+        notified = self.notified()
+        server = self.serve(environ={'NOTIFY_SOCKET': notified.name, 'WATCHDOG_USEC': '100000', 'WATCHDOG_PID': '1'})
+        server.stop()
+        self.assertEqual(notified.heard('WATCHDOG=1'), [])
+
+    def test_the_heartbeat_is_the_accept_loops_own(self) -> None:
+        """There is one thread, so nothing else can beat on while the loop hangs."""
+        notified = self.notified()
+        server = self.serve(environ={'NOTIFY_SOCKET': notified.name, 'WATCHDOG_USEC': '200000'})
+        until(lambda: notified.heard('WATCHDOG=1'), 'a heartbeat')
+        self.assertEqual(server.status('Threads'), 1)
+
+    def test_a_missing_notification_socket_stops_nothing(self) -> None:
+        server = self.serve(environ={'NOTIFY_SOCKET': '/nonexistent/notify', 'WATCHDOG_USEC': 'soon'})
+        self.assertEqual(server.get('/livez').status, 200)
+
+    def test_the_stored_socket_carries_requests_over_a_crash(self) -> None:
+        for listen in ('127.0.0.1:0', f'unix:{scratch() / "http.sock"}'):
+            with self.subTest(listen):
+                notified = self.notified()
+                first = Server(listen=listen, environ={'NOTIFY_SOCKET': notified.name})
+                self.assertEqual(len(notified.heard('FDSTORE=1')), 1)
+                self.assertTrue(notified.heard('FDNAME='))
+                self.assertEqual(len(notified.descriptors), 1)
+                first.kill()
+                with Wire(first.address) as wire, socket.socket(fileno=os.dup(notified.descriptors[0])) as stored:
+                    wire.send(LIVEZ)  # nobody serves now: the kernel keeps it
+                    second = self.serve(inherit=stored)
+                    self.assertEqual(wire.answer().body, b'ok\n')
+                    self.assertEqual(second.address, first.address)
+
+
+class Signals(Case):
+    """SIGTERM drains, SIGHUP rereads."""
+
+    def test_sigterm_lets_an_answer_in_flight_end(self) -> None:
+        root = plant(scratch(), {'big.log': numbered(1, 100000, 'x' * 60)})
+        size = (root / 'big.log').stat().st_size
+        server = self.serve(root=root)
+        with server.wire() as wire:
+            wire.send(head_bytes('/logs/big/raw'))
+            self.assertTrue(wire.socket.recv(1, socket.MSG_PEEK))
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: not answers_livez(server.address), 'accepting stopped')
+            reply = wire.answer()
+        self.assertEqual(len(reply.body), size)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+
+    def test_sigterm_does_not_wait_for_idle_connections(self) -> None:
+        server = self.serve()
+        with server.wire() as idle, server.wire() as fresh:
+            idle.send(LIVEZ)
+            idle.answer()
+            began = time.monotonic()
+            server.stop()
+            self.assertLess(time.monotonic() - began, 3)
+            self.assertTrue(idle.at_end() and fresh.at_end())
+
+    def test_sigterm_does_not_wait_for_ever(self) -> None:
+        root = plant(scratch(), {'big.log': numbered(1, 100000, 'x' * 60)})
+        server = self.serve(root=root, constants={'DRAIN_SECONDS': 1.0})
+        with server.wire() as wire:
+            wire.send(head_bytes('/logs/big/raw'))
+            self.assertTrue(wire.socket.recv(1))
+            began = time.monotonic()
+            server.stop()
+            self.assertLess(time.monotonic() - began, 4)
+
+    def test_sigint_ends_it_as_well(self) -> None:
+        server = self.serve()
+        server.process.send_signal(signal.SIGINT)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+
+    def test_sighup_rereads_the_configuration(self) -> None:
+        root = plant(scratch(), {'one.log': 'a\n', 'two.log': 'b\n'})
+        ini = root / 'logwatch.ini'
+        ini.write_text(f'[logwatch]\nlog = first={root}/one.log\n')
+        server = Server('--config', str(ini), root=root)
+        self.addCleanup(server.stop, 'configuration')
+        self.assertEqual(server.get('/logs/first').body, b'a\n')
+        ini.write_text(f'[logwatch]\nlog = second={root}/two.log\n')
+        with server.wire() as kept:
+            kept.send(LIVEZ)
+            kept.answer()
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: server.get('/logs/second').status == 200, 'the new configuration')
+            kept.send(LIVEZ)
+            self.assertEqual(kept.answer().status, 200)
+        self.assertEqual(server.get('/logs/first').status, 404)
+
+    def test_sighup_with_a_bad_configuration_keeps_the_old_and_says_why(self) -> None:
+        root = plant(scratch(), {'one.log': 'a\n'})
+        ini = root / 'logwatch.ini'
+        good = f'[logwatch]\nlog = first={root}/one.log\n'
+        ini.write_text(good)
+        server = Server('--config', str(ini), root=root)
+        self.addCleanup(server.stop, 'configuration')
+        for bad in ('[logwatch]\naccess-log = maybe\n', '[logwatch]\nno-such-option = 1\n', 'junk', good + good, '\0',
+                    '[other]\na=b\n'):
+            with self.subTest(bad):
+                ini.write_text(bad)
+                count = len(server.complaints())
+                server.process.send_signal(signal.SIGHUP)
+                until(lambda count=count: len(server.complaints()) > count, 'the reason on stderr')
+                self.assertEqual(server.get('/logs/first').body, b'a\n')
+                self.assertNotIn('Traceback', server.stderr())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the run: order, and what was skipped
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
+    """unittest's hook: another order of classes, and of methods in each, when LOGWATCH_TEST_SHUFFLE asks for it."""
+    seed = os.environ.get('LOGWATCH_TEST_SHUFFLE')
+    if not seed:
+        return tests
+    shuffler = random.Random(seed)
+    classes = [list(suite) for suite in tests if isinstance(suite, unittest.TestSuite)]
+    for methods in classes:
+        shuffler.shuffle(methods)
+    shuffler.shuffle(classes)
+    return unittest.TestSuite(test for methods in classes for test in methods)
+
+
+def main() -> int:
+    """Run; list what was skipped and why."""
+    began = time.monotonic()
+    result = unittest.main(exit=False).result
+    print(f'{time.monotonic() - began:.0f} s', file=sys.stderr)
+    for reason, count in Counter(reason for _, reason in result.skipped).items():
+        print(f'skipped {count}: {reason}', file=sys.stderr)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
