@@ -35,6 +35,7 @@ import collections
 import concurrent.futures
 import configparser
 import contextlib
+import ctypes
 import email.utils
 import errno
 import fnmatch
@@ -3738,6 +3739,12 @@ def send_response(sock: socket.socket, request: Request, response: Response, kee
 # --------------------------------------------------------------------------------------------------------------------
 # command line: serve, get, config
 # --------------------------------------------------------------------------------------------------------------------
+def return_free_memory() -> None:
+    """Give back what compiling this file took: glibc keeps 10 MB of it, a third of the whole process, until told to."""
+    with contextlib.suppress(OSError, AttributeError):      # a libc without malloc_trim(3)
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def command_serve(config: Config, reread: Callable[[], Config], argument: str) -> int:
     """Serve until SIGTERM."""
     if not is_loopback(config.listen):
@@ -3760,6 +3767,7 @@ def command_serve(config: Config, reread: Callable[[], Config], argument: str) -
         notifier.notify("FDSTORE=1\nFDNAME=http", [listener.fileno() for listener in listeners])
     server = Server(lambda: Application(reread()), listeners, notifier)
     places = " and ".join(socket_address(listener) for listener in listeners)
+    return_free_memory()
     write_stderr(f"logwatch {__version__} serving on {places if 'unix:' in places else 'http://' + places}\n")
     server.run()
     return 0

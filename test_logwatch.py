@@ -318,18 +318,19 @@ class Server:
 
     def _await_ready(self) -> Address:
         try:
-            match = until(lambda: self._alive() and READY_LINE.search(self.stderr()), 'the ready line')
+            match = until(lambda: READY_LINE.search(self._stderr_of_the_living()), 'the ready line')
+            assert match
             address: Address = match[3] or (match[1].strip('[]'), int(match[2]))
-            until(lambda: self._alive() and answers_livez(address), '/livez')
+            until(lambda: answers_livez(address), '/livez')
         except BaseException:
             self.kill()
             raise
         return address
 
-    def _alive(self) -> bool:
+    def _stderr_of_the_living(self) -> str:
         if self.process.poll() is not None:
             raise AssertionError(f'the server ended with {self.process.returncode}: {self.stderr()}')
-        return True
+        return self.stderr()
 
     def stderr(self) -> str:
         """All that it has said so far."""
@@ -646,8 +647,8 @@ def plant_contract_logs() -> Path:
     """The logs that the contract is about: one file, a rotation set, an empty one, one with hostile bytes."""
     rows = PAST.splitlines(keepends=True)
     visits = {'.2.gz': rows[:150], '.1': rows[150:300], '': rows[300:]}
-    return plant(scratch(), {'app.log': numbered(1, LINES), 'empty.log': '', 'odd.log': ODD_LINES}
-                 | {f'web/access.log{ending}': ''.join(part) for ending, part in visits.items()})
+    root = plant(scratch(), {'app.log': numbered(1, LINES), 'empty.log': '', 'odd.log': ODD_LINES})
+    return plant(root, {f'web/access.log{ending}': ''.join(part) for ending, part in visits.items()})
 
 
 GOOD_TARGETS = words('/ /livez /health /health?format=text /logs /logs?format=text /logs/app /logs/app?n=3 /logs/empty '
@@ -708,7 +709,7 @@ class HttpContract:
             for url, name in re.findall(r'<([^>]*)>; *rel="(\w+)"', value):
                 if name == relation:
                     self.assertNotRegex(url, r'^(/|\w+:)', 'relative, so that any prefix works behind a proxy')
-                    return urllib.parse.urljoin(base, url)
+                    return urllib.parse.urljoin(base, str(url))
         return ''
 
     def test_every_answer_says_what_it_is_and_protects_itself(self: Any) -> None:
@@ -940,6 +941,8 @@ class HttpContract:
 class InProcess(HttpContract, Case):
     """The WSGI callable alone, under wsgiref.validate."""
 
+    application: Callable[..., Any]
+
     @classmethod
     def setUpClass(cls) -> None:
         root = plant_contract_logs()
@@ -1003,7 +1006,7 @@ class OverUnix(OverTcp):
 class UnderGunicornSync(HttpContract, Case):
     """`gunicorn logwatch:application`, one request at a time."""
 
-    WORKERS = ('-k', 'sync')
+    WORKERS: tuple[str, ...] = ('-k', 'sync')
     FOREIGN_HOST = OverUnix.FOREIGN_HOST
     socket: str
 
@@ -1133,8 +1136,8 @@ class BehindNginx(HttpContract, Case):
         self.assertEqual((reply.status, reply.headers['Location']), (308, f'https://{Nginx.NAME}/logs/app?n=3'))
 
     def test_an_unknown_host_gets_not_one_byte(self) -> None:
-        for how in ({}, {'tls': self.nginx.tls, 'name': Nginx.NAME}):
-            with self.subTest(**how), Wire(('127.0.0.1', self.nginx.port if how else self.nginx.plain), **how) as wire:
+        for port, tls in {self.nginx.plain: None, self.nginx.port: self.nginx.tls}.items():
+            with self.subTest(tls=bool(tls)), Wire(('127.0.0.1', port), tls=tls, name=Nginx.NAME) as wire:
                 wire.send(head_bytes('/livez', {'Host': 'evil.example'}))
                 self.assertRaises(EOFError, wire.answer)
 
@@ -1181,9 +1184,10 @@ class UnwellBox(Case):
 
     @classmethod
     def setUpClass(cls) -> None:
-        host = {name: Path('/proc', name).read_text() for name in words('stat loadavg uptime vmstat meminfo self/mountinfo')}
+        names = words('stat loadavg uptime vmstat meminfo self/mountinfo')
+        host: dict[str, str | bytes] = {name: Path('/proc', name).read_text() for name in names}
         host['mountinfo'] = host.pop('self/mountinfo')
-        host['meminfo'] = re.sub(r'(?m)^MemAvailable:.*', 'MemAvailable: 1000 kB', host['meminfo'])
+        host['meminfo'] = re.sub(r'(?m)^MemAvailable:.*', 'MemAvailable: 1000 kB', str(host['meminfo']))
         proc = plant(scratch(), host)
         cls.server = cls.serve_class('--proc', str(proc))
 
@@ -1554,8 +1558,8 @@ class MalformedRequests(Case):
                 self.assertEqual(server.get('/livez', {'Host': name}).status, status)
 
     def test_a_target_cannot_leave_the_routes(self) -> None:
-        for target in words('//evil.example/ /../etc/passwd /logs/..%2f..%2fetc%2fpasswd /logs/%2e%2e /logs//etc/passwd '
-                            '/% /logs/app%00 /logs/%0d%0aX:1 /logs/%zz /logs/%ff /logs/a/b/c /livez/ /LIVEZ'):
+        for target in words('//evil.example/ /../etc/passwd /logs/..%2f..%2fetc%2fpasswd /logs/%2e%2e '
+                            '/logs//etc/passwd /% /logs/app%00 /logs/%0d%0aX:1 /logs/%zz /logs/%ff /logs/a/b/c /livez/ /LIVEZ'):
             with self.subTest(target):
                 reply = self.server.get(target)
                 self.assertIn(reply.status, (400, 404))
@@ -2159,6 +2163,9 @@ class Signals(Case):
             self.assertEqual(kept.answer().status, 200)
         self.assertEqual(server.get('/logs/first').status, 404)
 
+    def await_complaint(self, server: Server, count: int) -> None:
+        until(lambda: len(server.complaints()) > count, 'the reason on stderr')
+
     def test_sighup_with_a_bad_configuration_keeps_the_old_and_says_why(self) -> None:
         root = plant(scratch(), {'one.log': 'a\n'})
         ini = root / 'logwatch.ini'
@@ -2172,7 +2179,7 @@ class Signals(Case):
                 ini.write_text(bad)
                 count = len(server.complaints())
                 server.process.send_signal(signal.SIGHUP)
-                until(lambda count=count: len(server.complaints()) > count, 'the reason on stderr')
+                self.await_complaint(server, count)
                 self.assertEqual(server.get('/logs/first').body, b'a\n')
                 self.assertNotIn('Traceback', server.stderr())
 
