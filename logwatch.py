@@ -40,10 +40,10 @@ import email.utils
 import errno
 import fnmatch
 import functools
+import glob
 import grp
 import gzip
 import hashlib
-import hmac
 import html
 import http
 import itertools
@@ -51,15 +51,16 @@ import json
 import math
 import os
 import pwd
-import queue
 import re
+import resource
 import select
+import shutil
 import signal
 import socket
 import stat
 import struct
+import subprocess
 import sys
-import textwrap
 import threading
 import time
 import urllib.parse
@@ -67,11 +68,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
+T = TypeVar("T")
+Fact = TypeVar("Fact")
 __all__ = ["application", "main"]
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -90,6 +93,18 @@ RACES = 8                       # times a request starts again because logrotate
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
 FACTS_MAX = 4_096               # files whose format and times are remembered
 
+CONTEXT_MAX = 100               # lines around a hit
+CONTEXT_BYTES = 1 << 18         # bytes before or behind a hit in which they are looked for
+REGEX_MAX = 2                   # regular expressions at the same time: each may take a core
+REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what an honest expression takes
+REGEX_BYTES = 256 << 20         # address space of the child
+REGEX_CHARACTERS = 500          # of a pattern
+FOLLOWERS_MAX = 32              # streams at the same time, each with a thread that sleeps
+FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
+PING_SECONDS = 15.0             # of silence, after which a stream says that it is alive; Nginx gives up after 60
+RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
+WATCH_SECONDS = 0.05            # between two looks at a followed log's files
+
 HEADERS_BYTES = 16_384          # bytes of a request's head; nginx sends less than 8 KiB
 HEADERS_MAX = 64                # header lines a request
 HEADER_SECONDS = 10.0           # for the whole head, from its first byte: slowloris is cut here, however it dribbles
@@ -98,6 +113,7 @@ SEND_SECONDS = 30.0             # for a client to take in what it is sent, each 
 DRAIN_SECONDS = 8.0             # after SIGTERM; below TimeoutStopSec=10 of the shipped unit
 LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their way on kept-alive connections
 CONNECTIONS_MAX = 512           # of LimitNOFILE=1024 in the shipped unit, the rest for logs
+SLOW_MAX = 32                   # answers that wait for slow clients, each with its lines in memory
 QUEUE_MAX = 64                  # requests waiting for a worker; the next one is told 503
 PIPELINE_MAX = 16               # requests answered from one read before other connections have their turn
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
@@ -166,7 +182,8 @@ class Address(NamedTuple):
 
 
 class Config(NamedTuple):
-    """The effective configuration: one field for each row of OPTIONS, with underscores for dashes."""
+    """The effective configuration: a field for each row of OPTIONS, with underscores for dashes; those of THRESHOLDS
+    together."""
 
     listen: Address
     log: tuple[tuple[str, str], ...]
@@ -176,6 +193,7 @@ class Config(NamedTuple):
     allow_host: tuple[str, ...]
     access_log: bool
     workers: int
+    limits: Mapping[str, float]     # the rows that THRESHOLDS added, by their names
 
 
 class Pattern(NamedTuple):
@@ -271,7 +289,29 @@ class Mark(NamedTuple):
     prior_tail: bytes = b""
 
 
-Found = tuple[Mark, Line]       # a line, and the place behind it
+class Details(NamedTuple):
+    """What the journal knows of a line; of others it is read out of their text."""
+
+    time: float | None
+    level: int | None
+    fields: dict[str, object]
+    message: str
+
+
+class JournalCursor(NamedTuple):
+    """A place in the journal: before or behind the entry that has journald's cursor `entry`."""
+
+    behind: bool
+    entry: str
+
+
+class Found(NamedTuple):
+    """A line that was asked for, and the place behind it; `context`: it only stands near one."""
+
+    mark: Mark | JournalCursor
+    line: Line
+    details: Details | None = None
+    context: bool = False
 
 
 class Page(NamedTuple):
@@ -285,13 +325,14 @@ class Page(NamedTuple):
     scan: Scan
     next: str
     prev: str
-    cursor: Callable[[Mark], str]
+    cursor: Callable[[Any], str]
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # configuration: one table of options: flags, environment, INI, help
 # --------------------------------------------------------------------------------------------------------------------
 CONFIG_FILE = "/etc/logwatch.ini"
+LOG_ROOT = "/var/log"
 NAME_OK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+~-]{0,99}")
 
 
@@ -320,13 +361,15 @@ def parse_address(text: str) -> Address:
 
 
 def parse_log(text: str) -> tuple[str, str]:
-    """'NAME=GLOB' as a pair; the glob is absolute, without '..'."""
-    name, _, glob = text.partition("=")
+    """'NAME=GLOB' or 'NAME=journal:UNIT' as a pair; a glob is absolute, without '..'."""
+    name, _, where = text.partition("=")
     if not NAME_OK.fullmatch(name):
         raise ValueError("NAME=GLOB, with a NAME of letters, digits and . _ @ : + ~ -")
-    if not glob.startswith("/") or ".." in glob.split("/") or "\0" in glob:
-        raise ValueError("NAME=GLOB, with a GLOB that is an absolute path without '..'")
-    return name, os.path.normpath(glob)
+    if re.fullmatch(r"journal:[A-Za-z0-9@:._\\-]{0,200}", where):
+        return name, where
+    if not where.startswith("/") or ".." in where.split("/") or "\0" in where:
+        raise ValueError("NAME=GLOB, with a GLOB that is an absolute path without '..', or journal:UNIT")
+    return name, os.path.normpath(where)
 
 
 def parse_label(text: str) -> str:
@@ -353,6 +396,13 @@ def parse_integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def parse_number(text: str) -> float:
+    """A decimal number that is not negative."""
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", text):
+        raise ValueError("a decimal number that is not negative")
+    return float(text)
+
+
 def parse_folder(text: str) -> str:
     """An absolute path."""
     if not text.startswith("/") or "\0" in text:
@@ -372,17 +422,44 @@ def parse_host(text: str) -> str:
     return text.lower()
 
 
+GIB = 1 << 30
+LIMITS = (  # check, unit, warn, fail (0: never), what is compared
+    ("disk", "%", 10, 3, "space left on a file system; counts only together with disk-bytes"),
+    ("disk-bytes", "bytes", 10 * GIB, 5 * GIB, "space left on a file system; percent alone judges a smaller one"),
+    ("disk-eta", "h", 8, 0, "time until a file system is full, at the rate of the last 6 h"),
+    ("stuck", "s", 1, 60, "time for which a mount has not answered"),
+    ("inodes", "%", 5, 3, "inodes left on a file system"),
+    ("memory", "%", 10, 3, "memory available; never fails while the kernel says that nobody waits for memory"),
+    ("swap", "%", 80, 0, "swap used"),
+    ("cpu-pressure", "%", 80, 0, "time in the last 5 min with some task waiting for a CPU"),
+    ("io-pressure", "%", 60, 0, "time in the last 5 min with every task waiting for I/O"),
+    ("memory-pressure", "%", 10, 40, "time in the last minute with every task waiting for memory"),
+    ("load", "per core", 2, 10, "load over 15 min"),
+    ("cpu", "%", 95, 0, "CPU time used in the last minute or two"),
+    ("files", "%", 70, 90, "open files of the system's limit"),
+    ("conntrack", "%", 75, 95, "tracked connections of the limit"),
+    ("oom", "min", 60, 0, "time since the last OOM kill"),
+    ("clock", "min", 180, 0, "time since the clock was last synchronised"),
+)
+# every limit is an option: name, default, unit, help
+THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from here on")
+                   for name, unit, warn, fail, what in LIMITS for status, default in (("warn", warn), ("fail", fail)))
+
+
 OPTIONS = (
     Option("listen", parse_address, "127.0.0.1:5000", "HOST:PORT|unix:PATH", "where to serve"),
     Option("log", parse_log, "", "NAME=GLOB", "serve the files that GLOB matches, and their rotations, as one log "
-           "NAME; none given: every text log below log-root", repeat=True),
-    Option("log-root", parse_folder, "/var/log", "DIR", "where logs are discovered"),
+           "NAME; or, as NAME=journal:UNIT, what the journal has of a unit; none given: every text log below log-root, and "
+           "the journal", repeat=True),
+    Option("log-root", parse_folder, LOG_ROOT, "DIR", "where logs are discovered"),
     Option("proc", parse_folder, "/proc", "DIR", "where the kernel's figures are read"),
     Option("state-dir", parse_optional_folder, "", "DIR", "where disk samples are kept; the only place ever written"),
     Option("allow-host", parse_host, "", "NAME", "a further Host that requests over TCP may name, beside loopback",
            repeat=True),
     Option("access-log", parse_boolean, "yes", "yes|no", "a line on stderr for each request"),
     Option("workers", parse_integer(1, 64), "8", "N", "requests that may read files at the same time"),
+    *(Option(name, parse_number, f"{default:.15g}", "N", f"health: {help_} ({unit}; 0: never)")
+      for name, default, unit, help_ in THRESHOLDS),
 )
 
 
@@ -398,7 +475,7 @@ def read_ini(path: str) -> dict[str, list[str]]:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file, path)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     for section in parser.sections():
         if section != "logwatch":
             raise ConfigError(f"{path}: section [{section}] is unknown; allowed: [logwatch]")
@@ -408,7 +485,7 @@ def read_ini(path: str) -> dict[str, list[str]]:
 
 def parse_option(option: Option, texts: Sequence[str], source: str) -> object:
     """The value of an option from its texts; `source` says in errors where they stood."""
-    texts = [text.strip() for text in texts if text.strip()]
+    texts = [text.strip() for text in texts if text.strip() or not option.repeat]
     if len(texts) > 1 and not option.repeat:
         raise ConfigError(f"{source}: given {len(texts)} times; once is allowed")
     values = []
@@ -427,7 +504,7 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
     for name in ini.keys() - {option.name for option in OPTIONS}:
         known = ", ".join(option.name for option in OPTIONS)
         raise ConfigError(f"{path}: {name} is unknown; allowed: {known}")
-    values = {}
+    values: dict[str, Any] = {}
     for option in OPTIONS:
         variable = environment_name(option)
         found: tuple[tuple[str, Sequence[str] | None], ...] = (
@@ -437,7 +514,8 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
                  (option.name, []))
         source, texts = next((source, texts) for source, texts in found if texts is not None)
         values[option.name.replace("-", "_")] = parse_option(option, texts, source)
-    config = Config(**values)   # type: ignore[arg-type]  # a test holds Config's fields against OPTIONS
+    limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
+    config = Config(**values, limits=limits)
     names = [name for name, _ in config.log]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
@@ -460,6 +538,7 @@ DATED = re.compile(r"(?P<stem>.+?)[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}(?:[-
                    r"(?P<packing>\.(?:gz|xz|zst|bz2))?", re.DOTALL)
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)     # our want, not the file's fault
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
 OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -579,6 +658,8 @@ def open_below(root: str, parts: Sequence[str]) -> int:
     except PermissionError:
         raise why_denied(path) from None
     except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         raise Unreadable(f"{path}: {error.strerror}") from None
     except Unreadable as error:
         raise Unreadable(f"{path}: {error.reason}", error.fix) from None
@@ -592,9 +673,9 @@ def open_below(root: str, parts: Sequence[str]) -> int:
     return fd
 
 
-def pattern_of_glob(name: str, glob: str) -> Pattern:
+def pattern_of_glob(name: str, where: str) -> Pattern:
     """A configured log: its root is the deepest folder of the glob without a wildcard."""
-    *folders, stem = glob.strip("/").split("/")
+    *folders, stem = where.strip("/").split("/")
     fixed = next((index for index, part in enumerate(folders) if re.search(r"[*?[]", part)), len(folders))
     return Pattern(name, "/" + "/".join(folders[:fixed]), tuple(folders[fixed:]), stem)
 
@@ -651,7 +732,7 @@ def list_matches(entries: Iterable[os.DirEntry[str]], folders: tuple[str, ...], 
 
 def log_name(folders: Sequence[str], stem: str) -> str:
     """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_'."""
-    return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", "-".join((*folders, stem.removesuffix(".log")))).lstrip("._@:+~-") or "log"
+    return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", "-".join((*folders, stem.removesuffix(".log"))).strip("-")).lstrip("._@:+~") or "log"
 
 
 class Memory:
@@ -694,12 +775,23 @@ def is_text(root: str, file: File) -> bool:
             return True
 
 
-def is_regular(name: str, folder: int) -> bool:
-    """Whether a directory entry is a regular file, links not followed."""
+def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """The regular files below root, as parts; folders without permission are put into `closed`. No link is followed."""
     try:
-        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+        with os.scandir(os.path.join(root, *parts)) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        closed.append(parts)
+        return
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
+        return                          # gone since it was listed, or no folder
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=False) and (*parts, entry.name) != ("journal",):
+            yield from walk(root, (*parts, entry.name), closed)
+        elif entry.is_file(follow_symlinks=False):
+            yield (*parts, entry.name)
 
 
 def glob_escape(text: str) -> str:
@@ -707,25 +799,19 @@ def glob_escape(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
-def closed_folder(root: str, error: OSError) -> Log:
-    """A Log that stands for all that a folder without permission may hold."""
-    path = os.fsdecode(error.filename)
-    parts = [part for part in os.path.relpath(path, root).split(os.sep) if part != "."]
-    return Log(log_name(parts, ""), root, (), why_denied(path))
-
-
 class Catalogue:
     """The logs there are now. Listings are read at each request, contents only where a file has changed."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.configured = {name: pattern_of_glob(name, glob) for name, glob in config.log}
+        self.configured = {name: pattern_of_glob(name, where) for name, where in config.log
+                           if not where.startswith("journal:")}
         self._discovered: dict[str, Pattern] = {}
         self.memory = Memory()
 
     def logs(self) -> list[Log]:
         """Every log, by name; those that cannot be listed carry the reason."""
-        if self.configured:
+        if self.config.log:
             return [self._list(pattern) for pattern in self.configured.values()]
         patterns, closed = self._discover()
         self._discovered = patterns
@@ -754,30 +840,26 @@ class Catalogue:
         except PermissionError as error:
             return Log(pattern.name, pattern.root, (), why_denied(os.fsdecode(error.filename or pattern.root)))
         except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
             return Log(pattern.name, pattern.root, (), Unreadable(f"{pattern.root}: {error.strerror}"))
 
     def _discover(self) -> tuple[dict[str, Pattern], list[Log]]:
         """Patterns of the rotation sets below log_root, and a Log with a problem for each closed folder."""
-        closed: list[OSError] = []
-        stems: set[tuple[str, ...]] = set()
-        seen = 0
         root = self.config.log_root
-        for folder, folders, names, fd in os.fwalk(root, onerror=closed.append):
-            parts = tuple(part for part in os.path.relpath(folder, root).split(os.sep) if part != ".")
-            folders[:] = sorted(name for name in folders if (parts, name) != ((), "journal"))
-            for name in names:
-                seen += 1
-                if not BINARY_NAME.fullmatch(parse_rotation(name).stem) and is_regular(name, fd):
-                    stems.add((*parts, parse_rotation(name).stem))
-            if seen > FILES_MAX:
-                break
+        closed: list[tuple[str, ...]] = []
+        stems: set[tuple[str, ...]] = set()
+        for parts in itertools.islice(walk(root, (), closed), FILES_MAX):
+            stem = parse_rotation(parts[-1]).stem
+            if not BINARY_NAME.fullmatch(stem):
+                stems.add((*parts[:-1], stem))
         patterns: dict[str, Pattern] = {}
         for *folders, stem in sorted(stems):
             name = log_name(folders, stem)
             if name in patterns:
                 name += "~" + hashlib.blake2b(os.fsencode("/".join((*folders, stem))), digest_size=3).hexdigest()
             patterns[name] = Pattern(name, root, tuple(map(glob_escape, folders)), glob_escape(stem))
-        return patterns, [closed_folder(root, error) for error in closed if isinstance(error, PermissionError)]
+        return patterns, [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
@@ -934,18 +1016,18 @@ def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int
     return start, before
 
 
-def backward(source: Plain, end: int, budget: Budget) -> Iterator[Block]:
-    """The lines before `end` in blocks, the last lines first."""
+def backward(source: Plain, end: int, budget: Budget, bottom: int = 0) -> Iterator[Block]:
+    """The lines between `bottom` and `end` in blocks, the last lines first."""
     size = FIRST_BLOCK_BYTES
-    while end > 0:
-        start = max(0, end - size)
+    while end > bottom:
+        start = max(bottom, end - size)
         margin = min(start, TAIL_BYTES)
         data = source.read(start - margin, end - start + margin)
         if budget.stop != "complete":
             return
         # Lines begin behind the first newline; but one at the block's very end belongs to the line that it ends.
-        skip = data.find(b"\n", margin, -1) + 1 if start else margin
-        if skip or not start:
+        skip = data.find(b"\n", margin, -1) + 1 if start > bottom else margin
+        if skip or start == bottom:
             yield Block(start - margin + skip, data[skip:], data[max(0, skip - TAIL_BYTES):skip])
             end = start - margin + skip
         else:
@@ -1193,28 +1275,43 @@ def end_of_line(line: Line) -> bytes:
     return line.after or (line.before + line.text[-TAIL_BYTES:] + b"\n"[line.partial:])[-TAIL_BYTES:]
 
 
+Window = tuple[int, int | None]     # from where to where (None: its end) a file is read
+
+
+def whole_file(stream: Stream, number: int) -> Window | None:
+    """The window of a query that asks for no time."""
+    return 0, None
+
+
 class Query(NamedTuple):
     """Which lines: at most `n` of those that `pick` takes, behind the cursor `after` or before the cursor `before`;
-    with neither, the newest."""
+    with neither, the newest. `window` tells what of a file can hold such lines (None: nothing), `around` how many lines
+    before and behind each are given with it."""
 
     n: int = 100
     pick: Pick = every_line
-    after: Cursor | None = None
-    before: Cursor | None = None
+    after: Cursor | JournalCursor | None = None
+    before: Cursor | JournalCursor | None = None
+    window: Callable[[Stream, int], Window | None] = whole_file
+    around: tuple[int, int] = (0, 0)
 
 
 def read_page(stream: Stream, query: Query) -> Page:
     """The lines that a query asks for. Raises Problem 410 where the cursor's place is gone."""
     if not stream.files:
         raise Problem(404, f"log {stream.log.name} has no file that can be read: {'; '.join(stream.budget.notes)}")
+    cursor = query.after or query.before
+    if isinstance(cursor, JournalCursor):
+        raise Problem(400, f"this cursor is of another log than {stream.log.name}")
     try:
-        if query.after:
-            start = stream.resolve(query.after)
+        if cursor and query.after:
+            start = stream.resolve(cursor)
             found, last = lines_behind(stream, query, start)
             first = start if start.number or start.offset else None
         else:
-            place = stream.resolve(query.before) if query.before else None
-            found, first, last = lines_before(stream, query, place)
+            found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
+        if any(query.around):
+            found = with_context(stream, found, *query.around)
     except Unreadable as error:
         raise Problem(403, f"log {stream.log.name}: {error.reason}", error.fix) from None
     budget = stream.budget
@@ -1234,18 +1331,21 @@ def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Sour
         return None
 
 
-def stretches(stream: Stream, mark: Mark, found: Sequence[object]) -> Iterator[
-        tuple[Source, int, bool, Callable[[int, bytes], Mark]]]:
-    """What lies behind a place: (file, from where, whether it is final, (offset, bytes before) -> place in it)."""
+def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
+        tuple[Source, Window, bool, Callable[[int, bytes], Mark]]]:
+    """What lies behind a place: (file, its window, whether it is final, (offset, bytes before) -> place in it)."""
     if mark.number and mark.prior != NO_PRIOR:
         late = skip_unreadable(stream, mark.number - 1, found)
         if late and (isinstance(late, Packed) or late.size > mark.prior):
-            yield late, mark.prior, True, lambda offset, tail: mark._replace(prior=offset, prior_tail=tail)
+            yield late, (mark.prior, None), True, lambda offset, tail: mark._replace(prior=offset, prior_tail=tail)
     active = stream.active()
     for index in range(mark.number, len(stream.files)):
-        if source := skip_unreadable(stream, index, found):
+        source = skip_unreadable(stream, index, found)
+        window = query.window(stream, index) if source else None
+        if source and window:
+            start = max(window[0], mark.offset if index == mark.number else 0)
             base = stream.with_prior(Mark(index, 0, b""))
-            yield (source, mark.offset if index == mark.number else 0, index != active or isinstance(source, Packed),
+            yield (source, (start, window[1]), index != active or isinstance(source, Packed),
                    functools.partial(place_in, base))
 
 
@@ -1261,8 +1361,8 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
     """
     found: list[Found] = []
     size = 0
-    for source, start, final, place in stretches(stream, mark, found):
-        for block in forward(source, start, stream.budget):
+    for source, window, final, place in stretches(stream, query, mark, found):
+        for block in forward(source, window[0], stream.budget, window[1]):
             end = behind(0, block, final)
             for line in lines_of(block, query.pick, query.n - len(found), False):
                 if line.end > end.offset:
@@ -1272,7 +1372,7 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
                     stream.budget.stop = "limit"
                     return found, mark
                 mark = place(line.end, end_of_line(line))
-                found.append((mark, line))
+                found.append(Found(mark, line))
             if len(found) == query.n:
                 return found, mark
             mark = place(end.offset, end.tail)
@@ -1284,16 +1384,17 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
 Batch = tuple[Sequence[Line], Block, Block]     # lines in their order, and the first and the last block they are from
 
 
-def batches_before(source: Source, end: int | None, query: Query, budget: Budget) -> Iterator[Batch]:
-    """The lines before `end`, or of the file, that may count, last batch first."""
+def batches_before(source: Source, window: Window, query: Query, budget: Budget) -> Iterator[Batch]:
+    """The lines of a file's window that may count, last batch first."""
+    start, end = window
     if isinstance(source, Plain):
-        for block in backward(source, source.size if end is None else end, budget):
+        for block in backward(source, source.size if end is None else end, budget, start):
             yield lines_of(block, query.pick, query.n, True), block, block
         return
     kept: collections.deque[Line] = collections.deque()     # a packed file only reads forward: one pass
     size = 0
     first = last = None
-    for block in forward(source, 0, budget, end):
+    for block in forward(source, start, budget, end):
         for line in lines_of(block, query.pick, query.n, True):
             kept.append(line)
             size += len(line.text)
@@ -1312,8 +1413,13 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
     first = last = place
     for index in range(place.number if place else stream.active(), -1, -1):
         source = skip_unreadable(stream, index, found)
-        end = place.offset if place and index == place.number else None
-        for lines, head, tail in batches_before(source, end, query, stream.budget) if source else ():
+        window = query.window(stream, index) if source else None
+        if not source or not window:
+            continue
+        start, end = window
+        if place and index == place.number:
+            end = place.offset if end is None else min(end, place.offset)
+        for lines, head, tail in batches_before(source, (start, end), query, stream.budget):
             base = stream.with_prior(Mark(index, 0, b""))
             if not last:
                 end_mark = behind(index, tail, index != stream.active() or isinstance(source, Packed))
@@ -1323,7 +1429,7 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
                 if size > PAGE_BYTES:
                     stream.budget.stop = "limit"
                     return found, first, last
-                found.appendleft((place_in(base, line.end, end_of_line(line)), line))
+                found.appendleft(Found(place_in(base, line.end, end_of_line(line)), line))
                 first = Mark(index, line.start, line.before)
                 if len(found) == query.n:
                     return found, first if index or line.start else None, last
@@ -1331,6 +1437,319 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
         if stream.budget.stop != "complete":
             return found, first, last or stream.end()
     return found, None, last or stream.end()
+
+
+def with_context(stream: Stream, found: Sequence[Found], before: int, behind_: int) -> list[Found]:
+    """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES."""
+    given: list[Found] = []
+    covered: tuple[int, int] = (-1, 0)          # the file and the place up to which lines are given
+    hits = {(hit.mark.number, hit.line.start) for hit in found if isinstance(hit.mark, Mark)}
+    for hit in found:
+        if not isinstance(hit.mark, Mark):
+            continue
+        number, line = hit.mark.number, hit.line
+        source = stream.source(number)
+        bottom = covered[1] if covered[0] == number else 0
+        around = lines_around(source, max(bottom, line.start - CONTEXT_BYTES), line.start, before, True) if (
+            line.start > bottom) else []
+        if covered[0] != number or line.start >= bottom:
+            around.append(line)
+        top = max(line.end, bottom)
+        rest = lines_around(source, line.end, line.end + CONTEXT_BYTES, behind_, False)
+        for near in (*around, *(near for near in rest if near.start >= top)):
+            mark = place_in(hit.mark, near.end, end_of_line(near))
+            given.append(Found(mark, near, None, (number, near.start) not in hits))
+            covered = number, near.end
+    return given
+
+
+def lines_around(source: Source, start: int, end: int, most: int, newest: bool) -> list[Line]:
+    """The last, or the first, `most` whole lines between two places, the first of which is a line's start unless
+    newest."""
+    if not most:
+        return []
+    before = source.before(start)
+    block = Block(start, source.read(start, end - start), before)
+    lines = lines_of(block, every_line, most + newest, newest)
+    if newest and lines and lines[0].start == start and start and not before.endswith(b"\n"):
+        lines = lines[1:]
+    return [line for line in lines[-most:] if newest or not line.partial or len(block.data) < end - start]
+
+# --------------------------------------------------------------------------------------------------------------------
+# search: which lines, by fixed strings, regular expression, time and severity
+# --------------------------------------------------------------------------------------------------------------------
+class Criteria(NamedTuple):
+    """What a line must be to be found. `words` are all in it, `unwanted` are not, `pattern` matches somewhere in it."""
+
+    words: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+    pattern: str = ""
+    ignore_case: bool = False
+    since: float | None = None
+    until: float | None = None
+    level: int | None = None
+
+    def is_timed(self) -> bool:
+        """Whether lines are found by their time."""
+        return self.since is not None or self.until is not None
+
+
+Test = Callable[[bytes], bool]
+
+
+def contains(text: str, ignore_case: bool) -> Test:
+    """A test for a fixed string; case is ignored by Unicode's rules, where bytes.lower() would know ASCII only."""
+    word = text.encode()
+    if not ignore_case:
+        return lambda line: word in line
+    pattern = re.compile(re.escape(text), re.IGNORECASE)
+    return lambda line: pattern.search(line.decode("utf-8", "surrogateescape")) is not None
+
+
+def needle(text: str, ignore_case: bool) -> bytes:
+    """The longest part of a string that every line with it holds as these bytes, lower case if case is ignored.
+
+    Only ASCII letters have one lower-case form in bytes, and of them not k and s: U+212A and U+017F are theirs too.
+    """
+    if not ignore_case:
+        return text.encode()
+    return max(re.split(r"[ksKS]|[^\x00-\x7f]", text), key=len).lower().encode()
+
+
+def literal_of(pattern: str) -> str:
+    """The longest string that every match of a regular expression holds, or '' where that is not plain to see.
+
+    Only what stands outside of groups, classes and alternatives counts; a quantifier takes its character away.
+    """
+    best = run = ""
+    depth = 0
+    for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[{]\d*,?\d*[}]|.", pattern, re.DOTALL):
+        text = token[0]
+        if text == "|" or text.startswith("(") and pattern.startswith("(?", token.start()):
+            return ""           # alternatives; flags such as (?x) change what all the rest means
+        depth += (text == "(") - (text == ")")
+        if depth or text in ")^$." or len(text) > 1 and (text[0] in "[{" or text[1:].isalnum()):
+            run = run[:-1] if text[0] == "{" and not depth else run
+            best, run = max(best, run, key=len), ""
+        elif text in "*+?":
+            best, run = max(best, run[:-1], key=len), ""
+        else:
+            run += text[-1]
+    return max(best, run, key=len)
+
+
+def lines_with(data: bytes, word: bytes, ignore_case: bool) -> Iterator[Span]:
+    """The lines of a block that hold a fixed string: lines are cut out only around hits."""
+    where = data.lower() if ignore_case else data
+    place = where.find(word)
+    while place >= 0:
+        start = data.rfind(b"\n", 0, place) + 1
+        end = data.find(b"\n", place) + 1 or len(data)
+        yield start, end
+        place = where.find(word, end)
+
+
+def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], level_of: Callable[[bytes], int | None],
+              matches: Callable[[Sequence[bytes]], Sequence[bool]] | None) -> Pick:
+    """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
+
+    The longest fixed string finds the lines, what is left is asked of them, the cheapest question first.
+    """
+    case = criteria.ignore_case
+    literal = literal_of(criteria.pattern)
+    word = max((needle(text, case) for text in (*criteria.words, literal)), key=len, default=b"")
+    tests = [contains(text, case) for text in criteria.words if case or text.encode() != word]
+    tests += [functools.partial(lacks, contains(text, case)) for text in criteria.unwanted]
+    if criteria.level is not None:
+        tests.append(lambda line: (level := level_of(line)) is not None and level <= (criteria.level or 0))
+
+    def pick(data: bytes, most: int, newest: bool) -> Sequence[Span]:
+        if not word and not tests and not matches and not criteria.is_timed():
+            return every_line(data, most, newest)
+        spans = list(lines_with(data, word, case)) if word else every_line(data, len(data), False)
+        if tests:
+            spans = [span for span in spans if all(test(data[slice(*span)].rstrip(b"\n")) for test in tests)]
+        if criteria.is_timed():
+            spans = [span for span in spans if is_within(criteria, time_above(data, span, time_of))]
+        if matches and spans:
+            found = matches([data[start:min(end, start + LINE_BYTES)].rstrip(b"\n") for start, end in spans])
+            spans = [span for span, good in zip(spans, found, strict=True) if good]
+        return spans[-most:] if newest else spans[:most]
+    return pick
+
+
+def lacks(test: Test, line: bytes) -> bool:
+    """The opposite of a test."""
+    return not test(line)
+
+
+def is_within(criteria: Criteria, seconds: float | None) -> bool:
+    """Whether a time lies in the range asked for; an unknown one does not."""
+    return seconds is not None and (criteria.since is None or seconds >= criteria.since) and (
+        criteria.until is None or seconds <= criteria.until)
+
+
+CONTINUED_MAX = 1_000           # lines without a stamp that may hang on the stamped one above them: a long traceback
+
+
+def time_above(data: bytes, span: Span, time_of: Callable[[bytes], float | None]) -> float | None:
+    """The time of a line: its own, or that of the nearest line above in the block that has one."""
+    start, end = span
+    for _ in range(CONTINUED_MAX):
+        seconds = time_of(data[start:end])
+        if seconds is not None or not start:
+            return seconds
+        start, end = data.rfind(b"\n", 0, start - 1) + 1, start
+    return None
+
+
+# The regular expression runs in a child: Python's `re` cannot be stopped, and holds the interpreter's lock meanwhile. Each
+# batch has its own CPU limit, by a timer whose signal kills even in the midst of a match.
+REGEX_CHILD = """
+import re, resource, signal, struct, sys
+cpu, memory, batch, size = struct.unpack(">QQdI", sys.stdin.buffer.read(28))
+resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+signal.setitimer(signal.ITIMER_PROF, batch)
+flags, pattern = sys.stdin.buffer.read(size).decode("utf-8", "surrogateescape").split(" ", 1)
+try:
+    search = re.compile(pattern, re.IGNORECASE if flags == "i" else 0).search
+    answer = b""
+except (re.error, RecursionError, OverflowError) as error:
+    search, answer = None, str(error).encode() or b"it is too large"
+while True:
+    sys.stdout.buffer.write(struct.pack(">I", len(answer)) + answer)
+    sys.stdout.buffer.flush()
+    head = sys.stdin.buffer.read(4)
+    if not head or not search:
+        break
+    lines = sys.stdin.buffer.read(*struct.unpack(">I", head)).split(b"\\n")
+    signal.setitimer(signal.ITIMER_PROF, batch)
+    answer = bytes(search(line.decode("utf-8", "surrogateescape")) is not None for line in lines)
+"""
+REGEX_SLOTS = threading.BoundedSemaphore(REGEX_MAX)
+
+
+class Regex:
+    """A regular expression in a child process that has limits on CPU and memory. Use it in a `with`.
+
+    Raises Problem 429 where REGEX_MAX are running, 400 where the pattern is wrong, or takes too long.
+    """
+
+    def __init__(self, pattern: str, ignore_case: bool) -> None:
+        self._pattern, self._ignore_case = pattern, ignore_case
+
+    def __enter__(self) -> Self:
+        if not REGEX_SLOTS.acquire(blocking=False):
+            raise Problem(429, f"{REGEX_MAX} regular expressions are running already", "search for fixed strings with q=",
+                          [("Retry-After", "1")])
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", REGEX_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env={}, cwd="/")
+        except BaseException:
+            REGEX_SLOTS.release()
+            raise
+        text = f"{'i' * self._ignore_case} {self._pattern}".encode()
+        limits = struct.pack(">QQdI", math.ceil(SCAN_SECONDS) + 1, REGEX_BYTES, REGEX_SECONDS, len(text))
+        try:
+            error = self._ask(limits + text)
+            if error:
+                raise Problem(400, f"parameter re: {shown(self._pattern)} is not allowed; allowed: a regular expression in "
+                              f"Python's syntax: {error.decode()}")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._child.kill()
+        self._child.communicate()       # closes the pipes, and leaves no zombie
+        REGEX_SLOTS.release()
+
+    def matches(self, lines: Sequence[bytes]) -> Sequence[bool]:
+        """For each of the lines, whether the expression is found in it."""
+        data = b"\n".join(lines)
+        return [bool(byte) for byte in self._ask(struct.pack(">I", len(data)) + data)]
+
+    def _ask(self, question: bytes) -> bytes:
+        """Send a question, and read the answer. The child reads all of the first before it writes any of the second."""
+        stdin, stdout = self._child.stdin, self._child.stdout
+        head = b""
+        if stdin and stdout:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(question)
+                stdin.flush()
+                head = stdout.read(4)
+        if len(head) < 4 or not stdout:
+            raise Problem(400, f"parameter re: {shown(self._pattern)} takes more than {REGEX_SECONDS:g} s of CPU, or "
+                          f"{REGEX_BYTES >> 20} MiB, on one block of lines", "make it simpler: nested or adjacent * and + "
+                          "take very long on long lines; or search with q=")
+        return stdout.read(*struct.unpack(">I", head))
+
+
+PROBE_BYTES = 65_536            # bytes in which a stamped line has to stand for bisection to use it
+DISORDER_SECONDS = 60.0         # by how much neighbouring lines may be out of order
+
+
+def stamp_behind(source: Plain, offset: int, time_of: Callable[[bytes], float | None]) -> float | None:
+    """The time of the first stamped line that begins behind offset, within PROBE_BYTES."""
+    lines = source.read(offset, PROBE_BYTES).split(b"\n")
+    return next((stamp for line in lines[1 if offset else 0:] if (stamp := time_of(line)) is not None), None)
+
+
+def bisect_time(source: Plain, seconds: float, time_of: Callable[[bytes], float | None]) -> int:
+    """A place in a file, the start of a line, with only earlier lines before it: where reading from `seconds` on begins.
+
+    Stretches that are out of order, because a clock was set, are looked for at doubling distances before it.
+    """
+    low, high = 0, source.size
+    while high - low > PROBE_BYTES:
+        middle = (low + high) // 2
+        stamp = stamp_behind(source, middle, time_of)
+        if stamp is not None and stamp < seconds:
+            low = middle
+        else:
+            high = middle
+    distance = PROBE_BYTES
+    while distance < low:
+        stamp = stamp_behind(source, low - distance, time_of)
+        if stamp is not None and stamp >= seconds:
+            low -= distance
+            distance = PROBE_BYTES
+        else:
+            distance *= 2
+    return line_start(source, low, Budget())
+
+
+def first_stamp(source: Source, time_of: Callable[[bytes], float | None]) -> float | None:
+    """The time of a file's first stamped line, within PROBE_BYTES."""
+    lines = source.read(0, PROBE_BYTES).split(b"\n")
+    return next((stamp for line in lines if (stamp := time_of(line)) is not None), None)
+
+
+def make_window(criteria: Criteria, time_of: Callable[[bytes], float | None]) -> Callable[[Stream, int], Window | None]:
+    """What of a file can hold lines of the time asked for: by bisection in plain files, by the stamps that it and its
+    successor begin with in packed ones."""
+    since = None if criteria.since is None else criteria.since - DISORDER_SECONDS
+    until = None if criteria.until is None else criteria.until + DISORDER_SECONDS
+
+    def window(stream: Stream, number: int) -> Window | None:
+        source = stream.source(number)
+        if until is not None and (first := first_stamp(source, time_of)) is not None and first > until:
+            return None
+        if since is not None and number + 1 < len(stream.files):
+            with contextlib.suppress(Unreadable):
+                following = first_stamp(stream.source(number + 1), time_of)
+                if following is not None and following < since:
+                    return None
+        if isinstance(source, Packed):
+            return 0, None
+        return (0 if since is None else bisect_time(source, since, time_of),
+                None if until is None else bisect_time(source, until, time_of))
+    return window if criteria.is_timed() else whole_file
 
 # --------------------------------------------------------------------------------------------------------------------
 # formats: timestamps, severities and fields of a line
@@ -1343,7 +1762,6 @@ WHEN_LENGTH = 64         # characters of a since= or until=
 EARLIEST_NUMBER = 1e8    # seconds (1973): a smaller number is a duration or an uptime, not a time
 LATEST = 253402300800.0  # seconds: the year 10000, where datetime ends
 DAY = 86400              # seconds
-T = TypeVar("T")
 
 
 def _first(values: Iterable[T | None]) -> T | None:
@@ -1654,46 +2072,284 @@ def parse_when(text: str, now: float) -> float:
     return moment
 
 # --------------------------------------------------------------------------------------------------------------------
-# host: what the kernel says of this box
+# journal: systemd's journal as a log, through journalctl
 # --------------------------------------------------------------------------------------------------------------------
-Fact = TypeVar('Fact')
+JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
+JOURNAL_FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_COMM", "_PID", "SYSLOG_PID", "_HOSTNAME", "_SYSTEMD_UNIT")
+JOURNAL_CURSOR = re.compile(r"s=[0-9a-f]{32};i=[0-9a-f]{1,16};b=[0-9a-f]{32};m=[0-9a-f]{1,16};t=[0-9a-f]{1,16};"
+                            r"x=[0-9a-f]{1,16}")
 
-# ---------------------------------------------------------------- host: what the kernel says about this box
+
+def encode_journal_cursor(cursor: JournalCursor) -> str:
+    """A journal cursor as text for URLs."""
+    return ("~a" if cursor.behind else "~b") + base64.urlsafe_b64encode(cursor.entry.encode()).rstrip(b"=").decode()
+
+
+def parse_any_cursor(text: str) -> Cursor | JournalCursor:
+    """A cursor of either kind; ValueError otherwise."""
+    if not text.startswith("~"):
+        return parse_cursor(text)
+    try:
+        entry = base64.b64decode(text[2:] + "=" * (-len(text[2:]) % 4), b"-_", validate=True).decode("ascii")
+    except ValueError:
+        entry = ""
+    if text[:2] not in ("~a", "~b") or not JOURNAL_CURSOR.fullmatch(entry):
+        raise ValueError("a cursor as this server gave it: in Link, next, prev or an entry's cursor")
+    return JournalCursor(text[1] == "a", entry)
+
+
+def journal_problem() -> Unreadable | None:
+    """Why the journal cannot be read, if so: no journalctl, no journal, or no permission."""
+    if not shutil.which("journalctl", path="/usr/bin:/bin"):
+        return Unreadable("journalctl is not installed", "apt-get install systemd")
+    files = [path for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/system.journal")]
+    if not files:
+        folder = next((path for path in JOURNAL_FOLDERS if os.path.isdir(path)), "")
+        return why_denied(folder) if folder and not os.access(folder, os.R_OK | os.X_OK) else Unreadable(
+            "there is no journal on this machine", "systemctl start systemd-journald")
+    if any(os.access(path, os.R_OK) for path in files):
+        return None
+    return why_denied(files[0])
+
+
+def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None, reverse: bool) -> list[str]:
+    """journalctl's arguments; nothing in them is text of a client's but checked numbers and cursors."""
+    arguments = ["journalctl", "--output=json", "--no-pager", "--quiet", "--all",
+                 "--output-fields=" + ",".join(JOURNAL_FIELDS)]
+    arguments += [f"--unit={unit}"] if unit else []
+    arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since is not None else []
+    arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until is not None else []
+    arguments += [f"--priority={criteria.level}"] if criteria.level is not None else []
+    if place:
+        inclusive = place.behind == reverse
+        arguments.append(f"--{'' if inclusive or reverse else 'after-'}cursor={place.entry}")
+    return [*arguments, "--reverse"] if reverse else arguments
+
+
+def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
+    """A line of journalctl's JSON as (its cursor, a line as journalctl --output=short-iso has it, its details)."""
+    try:
+        record = json.loads(data)
+        entry, micros = record["__CURSOR"], int(record["__REALTIME_TIMESTAMP"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    message = journal_text(record.get("MESSAGE"))
+    ident = journal_text(record.get("SYSLOG_IDENTIFIER") or record.get("_COMM") or "unknown")
+    pid = journal_text(record.get("SYSLOG_PID") or record.get("_PID") or "")
+    host = journal_text(record.get("_HOSTNAME") or "")
+    stamp = datetime.fromtimestamp(micros / 1e6).astimezone().isoformat(timespec="seconds")
+    text = f"{stamp} {host} {ident}{f'[{pid}]' if pid else ''}: {message}".encode("utf-8", "surrogateescape")
+    text = text.replace(b"\n", b" ")
+    priority = record.get("PRIORITY")
+    level = int(priority) if isinstance(priority, str) and re.fullmatch("[0-7]", priority) else None
+    fields = {"hostname": host, "ident": ident, "pid": pid, "unit": journal_text(record.get("_SYSTEMD_UNIT") or "")}
+    line = Line(0, 0, text[:LINE_BYTES], max(0, len(text) - LINE_BYTES), b"", b"", False)
+    return entry, line, Details(micros / 1e6, level, {name: value for name, value in fields.items() if value}, message)
+
+
+def journal_text(value: object) -> str:
+    """A field of the journal as text: it may be an array of bytes where it is not UTF-8, or of values where repeated."""
+    if isinstance(value, list) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, list):
+        return " ".join(map(journal_text, value))
+    return "" if value is None else str(value)
+
+
+def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[str, Line, Details]]:
+    """The entries that journalctl prints, until it ends or the budget does; the child never outlives this."""
+    child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             cwd="/", env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
+    timer = threading.Timer(SCAN_SECONDS + 1, child.kill)       # a journalctl that hangs ends this loop, too
+    timer.start()
+    try:
+        while child.stdout and (data := child.stdout.readline(BLOCK_BYTES)) and budget.spend(len(data)):
+            entry = journal_entry(data)
+            if entry:
+                yield entry
+    finally:
+        timer.cancel()
+        child.kill()
+        child.communicate()
+
+
+def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget: Budget) -> Page:
+    """The entries of the journal that a query asks for, as a page of lines. Raises Problem where it cannot be read."""
+    problem = journal_problem()
+    if problem:
+        raise Problem(403, f"log {name}: {problem.reason}", problem.fix)
+    place = query.after or query.before
+    if isinstance(place, Cursor):
+        raise Problem(400, f"this cursor is of another log than {name}")
+    reverse = query.after is None
+    found: list[Found] = []
+    places: list[str] = []                  # what was passed, in the order of reading
+    size = 0
+    own = place.entry if place and (reverse != place.behind) else ""      # the entry that the cursor stands behind of
+    for entry, line, details in journal_records(journal_arguments(unit, criteria, place, reverse), budget):
+        if entry == own:
+            continue
+        hit = query.pick(line.text, 1, True)
+        size += len(line.text) if hit else 0
+        if size > PAGE_BYTES:
+            budget.stop = "limit"
+            break
+        places.append(entry)
+        if hit:
+            found.append(Found(JournalCursor(True, entry), line, details))
+        if len(found) == query.n:
+            break
+    ended = reverse and len(found) < query.n and budget.stop == "complete"
+    oldest, newest = (places[-1:], places[:1]) if reverse else (places[:1], places[-1:])
+    following = JournalCursor(True, newest[0]) if newest else place
+    previous = JournalCursor(False, oldest[0]) if oldest and not ended else None
+    return Page(name, found[::-1] if reverse else found, Scan(budget.bytes, 0, len(found), budget.stop),
+                encode_journal_cursor(following) if following else "",
+                encode_journal_cursor(previous) if previous else "", encode_journal_cursor)
+
+# --------------------------------------------------------------------------------------------------------------------
+# follow: new lines as they come
+# --------------------------------------------------------------------------------------------------------------------
+class Watch:
+    """Tells when a log's files change; use it in a `with`. One thread looks for all who follow the log.
+
+    inotify(7) is not in the standard library; a few stat() calls twenty times a second cost 0.1 % of a core.
+    """
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        self._look = look
+        self._changed = threading.Condition()
+        self._users = 0
+        self._running = False
+        self._seen: object = None
+        self.version = 0                # grows with each change
+
+    def __enter__(self) -> Self:
+        with self._changed:
+            self._users += 1
+            if not self._running:
+                self._running = True
+                self._seen = self._look()
+                threading.Thread(target=self._run, name="watch", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        with self._changed:
+            self._users -= 1
+
+    def wait(self, version: int, seconds: float) -> bool:
+        """Whether the version became another one within `seconds`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.version != version, seconds)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            seen = self._look()
+            with self._changed:
+                if seen != self._seen:
+                    self._seen = seen
+                    self.version += 1
+                    self._changed.notify_all()
+                if not self._users:
+                    self._running = False
+                    return
+
+
+def newest_state(log: Log) -> object:
+    """What changes with the files that are written: the live one, and the one before it, that may get late lines."""
+    states: list[object] = []
+    for file in log.files[-2:]:
+        path = os.path.join(log.root, *file.parts)
+        try:
+            found = os.stat(path, follow_symlinks=False)
+            states.append((found.st_ino, found.st_size, found.st_mtime_ns))
+        except OSError as error:
+            states.append(error.errno)
+    return states
+
+
+def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) -> Iterator[Page | Problem | None]:
+    """The page that read('') gives, and then those behind it as they come, until FOLLOW_SECONDS have passed.
+
+    A Problem where lines are lost, or cannot be read for now; None for each PING_SECONDS of silence.
+    """
+    end = time.monotonic() + FOLLOW_SECONDS
+    heard = time.monotonic()
+    place = trouble = ""
+    with watch:
+        while time.monotonic() < end and not gone():
+            version = watch.version
+            more = False
+            try:
+                page = read(place)
+            except Problem as problem:
+                place = str(problem.members.get("oldest", place))
+                more = problem.status == 410
+                if more or str(problem) != trouble:
+                    yield problem
+                trouble = str(problem)
+            else:
+                trouble = ""
+                place = page.next
+                more = page.scan.stop != "complete" or bool(page.found)
+                if page.found:
+                    yield page
+                    heard = time.monotonic()
+            while not more and not gone() and time.monotonic() < end:
+                more = watch.wait(version, 1.0)
+                if time.monotonic() > heard + PING_SECONDS:
+                    heard = time.monotonic()
+                    yield None
+
+# --------------------------------------------------------------------------------------------------------------------
+# host: what the kernel says about this box
+# --------------------------------------------------------------------------------------------------------------------
 
 READ_CHUNK = 1 << 17          # bytes a read: most files of /proc in one call
-STATVFS_DEADLINE = 0.5        # s for all mounts together: kubelet gives a probe 1 s
-STATVFS_PATIENCE = 0.1        # s of silence after which a mount counts as stuck
+STATVFS_DEADLINE = 0.4        # s after which no more mounts are asked: kubelet gives a whole probe 1 s
+STATVFS_PATIENCE = 0.2        # s without all answers after which the mount in turn counts as stuck
 STUCK_MAX = 8                 # threads that dead mounts may hold; node_exporter #578 lost 830
-STUCK = 'does not answer'
-USER_HZ = os.sysconf('SC_CLK_TCK')
-PAGE_SIZE = os.sysconf('SC_PAGE_SIZE')
-
+SILENT = "does not answer"
+USER_HZ = os.sysconf("SC_CLK_TCK")
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+CONNTRACK_MAX = "sys/net/netfilter/nf_conntrack_max"      # one for all networks, unlike nf_conntrack_count
 # node_exporter 1.12's own exclusions, so that the same mounts are served under the same names
-SKIP_POINT = re.compile(r'/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)')
+SKIP_POINT = re.compile(r"/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)")
 SKIP_TYPE = re.compile(
-    r'(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|procfs|'
-    r'proc|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$')
-MAY_HANG = re.compile(r'nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs')      # asked last
-OCTAL = re.compile(rb'\\([0-7]{3})')
-VMSTAT_LINE = re.compile(rb'^(oom_kill|pgpg\S*|pswp\S*|pg\S*fault\S*) (\d+)$', re.MULTILINE)
-MEMINFO_LINE = re.compile(rb'^([^:\n]+):\s*(\d+)( kB)?', re.MULTILINE)
+    r"(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|"
+    r"procfs|proc|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$")
+MAY_HANG = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs")      # asked last
+MOUNT_LINE = re.compile(rb"^(\d+) (\d+) (\d+:\d+) \S+ (\S+) (\S+) (?:\S+ )*?- (\S+) (\S*) (\S*)$", re.MULTILINE)
+OCTAL = re.compile(rb"\\([0-7]{3})")
+MEMINFO_LINE = re.compile(rb"^([^:\n]+):\s*(\d+)( kB)?", re.MULTILINE)
+VMSTAT_LINE = re.compile(rb"^(oom_kill|pgpg\S*|pswp\S*|pg\S*fault\S*) (\d+)$", re.MULTILINE)      # as node_exporter
+KEEP_NETSTAT = re.compile(
+    r".*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)|"
+    r"TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)|"
+    r"Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)|"
+    r"Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors)")
+SNMP6_NAME = re.compile(r"^(Ip6|Icmp6|UdpLite6|Udp6)(?!_)")
 
 
 class Hidden(Exception):
     """A fact that this process cannot know; str() is the reason in plain words. Unknown is never 0."""
 
 
+UNREADABLE = (Hidden, OSError, ValueError, LookupError, ArithmeticError)      # absent, or in an unknown kernel's format
+
+
 class Mount(NamedTuple):
-    """One line of mountinfo, see proc_pid_mountinfo(5). `device` is major:minor; paths are decoded."""
+    """One line of mountinfo, see proc_pid_mountinfo(5); paths are decoded."""
     id: int
     parent: int
-    device: str
-    root: str
+    device: str                   # major:minor
     point: str
-    options: frozenset[str]
+    options: frozenset[str]       # of this mount; `mount -o ro` sets both
     fstype: str
     source: str
-    super_options: frozenset[str]
+    super_options: frozenset[str]     # of the file system
 
 
 class Mounts(NamedTuple):
@@ -1704,13 +2360,6 @@ class Mounts(NamedTuple):
     hidden: tuple[Mount, ...]
 
 
-class Stat(NamedTuple):
-    """/proc/stat: jiffies in the order user nice system idle iowait irq softirq steal guest guest_nice; other numbers."""
-    total: tuple[int, ...]
-    cpus: dict[str, tuple[int, ...]]
-    numbers: dict[str, int]
-
-
 class Usage(NamedTuple):
     """statvfs(2) of a mount, in bytes and inodes. `avail` is what users other than root can still write."""
     size: int
@@ -1719,12 +2368,6 @@ class Usage(NamedTuple):
     files: int
     files_free: int
 
-    @property
-    def used_percent(self) -> float:
-        """df's rule: used / (used + avail), so that reserved blocks count neither as used nor as free."""
-        used = self.size - self.free
-        return 100 * used / (used + self.avail) if used + self.avail else 0.0
-
 
 Answer = Usage | str          # or the reason why there is none
 Pressure = dict[str, dict[str, float]]
@@ -1732,165 +2375,153 @@ Pressure = dict[str, dict[str, float]]
 
 def parse_meminfo(data: bytes) -> dict[str, int]:
     """/proc/meminfo → {'MemTotal': bytes, 'Active(anon)': bytes, 'HugePages_Total': pages}."""
-    return {name.decode(): int(number) << 10 if unit else int(number) for name, number, unit in MEMINFO_LINE.findall(data)}
+    return {name.decode(): int(value) << 10 if unit else int(value) for name, value, unit in MEMINFO_LINE.findall(data)}
 
 
-def parse_stat(data: bytes) -> Stat:
-    """/proc/stat. `intr` and `softirq` keep their first number, the sum."""
-    cpus: dict[str, tuple[int, ...]] = {}
-    numbers: dict[str, int] = {}
-    for line in data.decode().splitlines():
-        name, _, rest = line.partition(' ')
-        if name.startswith('cpu'):
-            cpus[name[3:]] = tuple(map(int, rest.split()))
-        elif rest:
-            numbers[name] = int(rest.partition(' ')[0])
-    return Stat(cpus.pop('', ()), cpus, numbers)
+def parse_vmstat(data: bytes) -> dict[str, int]:
+    """/proc/vmstat → {'oom_kill': 0, 'pgfault': 5}, some lines."""
+    return {name.decode(): int(value) for name, value in VMSTAT_LINE.findall(data)}
+
+
+def parse_stat(data: bytes) -> dict[str, tuple[int, ...]]:
+    """/proc/stat → {'cpu': jiffies, 'cpu0': jiffies, 'ctxt': (5,)}, jiffies being in the order of CPU_MODES, then guests."""
+    rows = (line.split(None, 11)[:11] for line in data.decode().splitlines())      # `intr` goes on for thousands
+    return {row[0]: tuple(map(int, row[1:])) for row in rows}
 
 
 def parse_table(data: bytes) -> list[list[str]]:
     """Lines of fields divided by blanks."""
-    return [line.split() for line in data.decode(errors='replace').splitlines()]
+    return [line.split() for line in data.decode(errors="replace").splitlines()]
 
 
 def parse_pressure(data: bytes) -> Pressure:
     """/proc/pressure/* → {'some': {'avg10': percent, 'avg60': …, 'avg300': …, 'total': µs}, 'full': …}."""
-    return {row[0]: {key: float(value) for key, value in (pair.split('=') for pair in row[1:])} for row in parse_table(data)}
+    return {who: {key: float(value) for key, value in (pair.split("=") for pair in pairs)}
+            for who, *pairs in parse_table(data)}
 
 
-def parse_pairs(data: bytes) -> dict[str, dict[str, int]]:
-    """/proc/net/snmp and netstat: a line of names, then a line of values → {'Tcp': {'InSegs': 5}}."""
-    lines = parse_table(data)
-    return {names[0][:-1]: dict(zip(names[1:], map(int, values[1:]))) for names, values in zip(lines[::2], lines[1::2])}
+@functools.lru_cache(maxsize=1024)
+def kept_name(name: str) -> str:
+    """'Tcp_InSegs' or 'Ip6InOctets' → node_exporter's name for it, '' for what it leaves out."""
+    name = SNMP6_NAME.sub(r"\1_", name)
+    return name if KEEP_NETSTAT.fullmatch(name) else ""
 
 
-def parse_vmstat(data: bytes) -> dict[str, int]:
-    """The lines of /proc/vmstat that node_exporter keeps."""
-    return {name.decode(): int(value) for name, value in VMSTAT_LINE.findall(data)}
+@functools.lru_cache(maxsize=256)
+def kept_columns(header: str) -> list[tuple[int, str]]:
+    """'Tcp: InSegs OutSegs' → place and name of the columns that node_exporter keeps."""
+    protocol, *names = header.split()
+    return [(place, name) for place, name in enumerate(names, 1) if kept_name(f"{protocol[:-1]}_{name}")]
+
+
+def parse_netstat(data: bytes) -> dict[str, int]:
+    """/proc/net/snmp and netstat, a line of names, then a line of values → {'Tcp_InSegs': 5}."""
+    lines = data.decode().splitlines()
+    rows = ((names.partition(":")[0], kept_columns(names), values.split()) for names, values in zip(lines[::2], lines[1::2]))
+    return {f"{protocol}_{name}": int(values[place]) for protocol, columns, values in rows for place, name in columns}
+
+
+def parse_snmp6(data: bytes) -> dict[str, int]:
+    """/proc/net/snmp6, a name and a value on each line → {'Ip6_InOctets': 5}."""
+    return {name: int(value) for name, value in ((kept_name(name), value) for name, value in parse_table(data)) if name}
 
 
 def parse_net_dev(data: bytes) -> dict[str, list[int]]:
     """/proc/net/dev → device: 8 received and 8 transmitted counters. The colon may touch the first number."""
-    rows = (line.rpartition(':') for line in data.decode().splitlines()[2:])
+    rows = (line.rpartition(":") for line in data.decode().splitlines()[2:])
     return {name.strip(): list(map(int, numbers.split())) for name, _, numbers in rows}
 
 
+def parse_conntrack(data: bytes) -> list[dict[str, int]]:
+    """/proc/net/stat/nf_conntrack, a row for each CPU."""
+    names, *rows = parse_table(data)
+    return [dict(zip(names, (int(number, 16) for number in row))) for row in rows]
+
+
 def unescape(raw: bytes) -> str:
-    """A path of mountinfo: the kernel writes blank, tab, newline, # and backslash as three octal digits."""
-    return os.fsdecode(OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), raw) if b'\\' in raw else raw)
+    """A field of mountinfo: the kernel writes blank, tab, newline, # and backslash as three octal digits."""
+    return os.fsdecode(OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), raw) if b"\\" in raw else raw)
 
 
 def parse_mountinfo(data: bytes) -> list[Mount]:
     """proc_pid_mountinfo(5). The number of optional fields varies: ' - ' alone divides the two halves."""
-    mounts = []
-    for line in data.splitlines():
-        left, _, right = line.partition(b' - ')
-        head, tail = left.split(b' '), right.split(b' ')
-        if len(head) >= 6 and len(tail) >= 3:
-            mounts.append(Mount(int(head[0]), int(head[1]), head[2].decode(), unescape(head[3]), unescape(head[4]),
-                                frozenset(head[5].decode().split(',')), tail[0].decode(), unescape(tail[1]),
-                                frozenset(os.fsdecode(tail[2]).split(','))))
-    return mounts
+    lines = (list(map(unescape, match.groups())) for match in MOUNT_LINE.finditer(data))
+    return [Mount(int(number), int(parent), device, point, frozenset(options.split(",")), fstype, source,
+                  frozenset(super_options.split(",")))
+            for number, parent, device, point, options, fstype, source, super_options in lines]
 
 
-def parents(path: str) -> Iterator[str]:
-    """'/a/b' → '/a', '/'."""
-    while path != '/':
-        path = os.path.dirname(path)
-        yield path
+def parents(path: str) -> list[str]:
+    """'/a/b' → ['/', '/a']."""
+    return [path[:place] or "/" for place, letter in enumerate(path) if letter == "/" and path != "/"]
 
 
 def topmost(mounts: Sequence[Mount]) -> list[Mount]:
     """Without mounts that another one covers, on the same point or on a folder above: their path leads elsewhere."""
-    by_id = {mount.id: mount for mount in mounts}
     covers = {(mount.parent, mount.point) for mount in mounts if mount.parent != mount.id}
-
-    def reachable(mount: Mount) -> bool:
-        step: Mount | None = None if (mount.id, mount.point) in covers else mount
-        while step is not None and not any((step.parent, path) in covers for path in parents(step.point)):
-            if step.parent not in by_id or step.parent == step.id:
-                return True
-            step = by_id[step.parent]
-        return False
-
-    return [mount for mount in mounts if reachable(mount)]
+    return [mount for mount in mounts if (mount.id, mount.point) not in covers
+            and not any((mount.parent, path) in covers for path in parents(mount.point))]
 
 
 def compare_mounts(source: str, host: bytes, own: bytes) -> Mounts:
     """Divide the host's mounts into those that their path shows here too, and those that the sandbox hides.
 
-    ProtectHome puts a tmpfs over /home, and statvfs would answer for that (node_exporter #1505): major:minor must agree.
+    ProtectHome puts a tmpfs over /home, and statvfs would answer for that (node_exporter #1505): compare major:minor.
     """
-    listed = topmost(parse_mountinfo(host))
-    mine = {mount.point: mount.device for mount in (listed if host == own else topmost(parse_mountinfo(own)))}
-    kept = [mount for mount in listed if not SKIP_POINT.match(mount.point)
-            and (not SKIP_TYPE.match(mount.fstype) or (mount.fstype, mount.point) == ('overlay', '/'))]
+    kept = [mount for mount in topmost(parse_mountinfo(host)) if not SKIP_POINT.match(mount.point)
+            and (not SKIP_TYPE.match(mount.fstype) or (mount.fstype, mount.point) == ("overlay", "/"))]
+    mine = {mount.point: mount.device for mount in topmost(parse_mountinfo(own))}
     seen = tuple(mount for mount in kept if mine.get(mount.point) == mount.device)
-    return Mounts(source, '/self/' not in source, seen, tuple(mount for mount in kept if mount not in seen))
+    return Mounts(source, "/self/" not in source, seen, tuple(mount for mount in kept if mount not in seen))
 
 
 class Prober:
     """statvfs(2) on many mounts, where a dead one holds up neither the caller nor the end of the process.
 
-    A daemon thread asks (the executors of concurrent.futures are joined at exit and would hang there). A mount that keeps
-    silent costs that one thread and is not asked again until the call has come back (node_exporter #244, #578).
+    Daemon threads ask (the executors of concurrent.futures are joined at exit and would hang there). A mount that keeps
+    silent costs one thread and is not asked again until that call has come back (node_exporter #244, #578).
     """
 
     def __init__(self, statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self.statvfs = statvfs
         self.stuck: dict[str, float] = {}     # mount point → time.monotonic() since when its call has not returned
-        self._jobs: queue.SimpleQueue[tuple[Sequence[str], dict[str, Answer], threading.Lock]] = queue.SimpleQueue()
-        self._worker: threading.Thread | None = None
-        self._asking = threading.Lock()       # one round at a time, else one waits behind the other's dead mount
+        self._asking = threading.Lock()       # one round at a time, so that no two threads hang on one mount
         self._lock = threading.Lock()         # guards `stuck` and the answers
 
     def ask(self, points: Sequence[str]) -> dict[str, Answer]:
-        """Each point's usage, or the reason why there is none, within STATVFS_DEADLINE."""
+        """Each point's usage, or the reason why there is none, in the order given, in STATVFS_DEADLINE or little more."""
         with self._asking:
-            answers: dict[str, Answer] = {point: STUCK for point in points if point in self.stuck}
-            waiting = [point for point in points if point not in answers]
+            answers: dict[str, Answer] = {point: SILENT for point in points if point in self.stuck}
             deadline = time.monotonic() + STATVFS_DEADLINE
-            while waiting and time.monotonic() < deadline and len(self.stuck) < STUCK_MAX:
-                answers |= self._round(waiting, deadline)
-                waiting = [point for point in waiting if point not in answers]
-            return answers | dict.fromkeys(waiting, 'not asked, since other mounts do not answer')
+            while (waiting := [point for point in points if point not in answers]) and time.monotonic() < deadline:
+                if len(self.stuck) >= STUCK_MAX:
+                    break
+                answers |= self._round(waiting)
+            return answers | dict.fromkeys(waiting, "was not asked, since other mounts do not answer")
 
-    def _round(self, points: Sequence[str], deadline: float) -> dict[str, Answer]:
-        """Ask in order; at a silent point give up on it and its thread, and return what is known by then."""
-        if self._worker is None or not self._worker.is_alive():      # not alive: this process was forked
-            self._worker = threading.Thread(target=self._work, daemon=True, name='statvfs')
-            self._worker.start()
-        answers: dict[str, Answer] = {}
-        done, known = threading.Lock(), 0
-        done.acquire()
-        self._jobs.put((points, answers, done))
-        while not done.acquire(timeout=min(STATVFS_PATIENCE, max(0.0, deadline - time.monotonic()))):
+    def _round(self, points: Sequence[str]) -> dict[str, Answer]:
+        """Ask one after the other; give up on the first that keeps silent, and with it on the thread."""
+        found: dict[str, Answer] = {}
+        thread = threading.Thread(target=self._work, args=(points, found), daemon=True, name="statvfs")
+        thread.start()
+        thread.join(STATVFS_PATIENCE)
+        with self._lock:
+            silent = points[len(found):][:1]
+            self.stuck |= dict.fromkeys(silent, time.monotonic())
+            return found | dict.fromkeys(silent, SILENT)
+
+    def _work(self, points: Sequence[str], found: dict[str, Answer]) -> None:
+        for point in points:
+            try:
+                stat, answer = self.statvfs(point), cast(Answer, "")
+                sizes = (blocks * stat.f_frsize for blocks in (stat.f_blocks, stat.f_bfree, stat.f_bavail))
+                answer = Usage._make((*sizes, stat.f_files, stat.f_ffree))
+            except OSError as error:
+                answer = error.strerror or type(error).__name__
             with self._lock:
-                if len(answers) < len(points) and (len(answers) == known or time.monotonic() >= deadline):
-                    silent = points[len(answers)]
-                    self.stuck[silent], self._worker = time.monotonic(), None
-                    return answers | {silent: STUCK}
-                known = len(answers)
-        return answers
-
-    def _work(self) -> None:
-        while True:
-            points, answers, done = self._jobs.get()
-            for point in points:
-                answer = self._usage(point)
-                with self._lock:
-                    if self.stuck.pop(point, None) is not None:      # nobody waits for this thread any more
-                        return
-                    answers[point] = answer
-            done.release()
-
-    def _usage(self, point: str) -> Answer:
-        try:
-            stat = self.statvfs(point)
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        unit = stat.f_frsize
-        return Usage(stat.f_blocks * unit, stat.f_bfree * unit, stat.f_bavail * unit, stat.f_files, stat.f_ffree)
+                if self.stuck.pop(point, None) is not None:      # the caller has given up on this thread
+                    return
+                found[point] = answer
 
 
 class Host:
@@ -1899,39 +2530,34 @@ class Host:
     `root` leads to /run, /boot, /etc, and to this process's own /proc where PROC has none. Readers raise Hidden.
     """
 
-    def __init__(self, proc: str = '/proc', sys: str = '/sys', state_dir: str | None = None, root: str = '',
+    def __init__(self, proc: str = "/proc", sys: str = "/sys", state_dir: str | None = None, root: str = "",
                  statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self.proc, self.sys, self.state_dir, self.root = proc, sys, state_dir, root
         self.prober = Prober(statvfs)
-        self.bound = not os.path.exists(f'{proc}/self')                  # as the unit's /run/hostproc
-        self.own = f'{root}/proc/self' if self.bound else f'{proc}/self'
-        self.cpu_floor: dict[str, tuple[int, ...]] = {}                  # highest jiffies served, by CPU
+        self.bound = not os.path.exists(f"{proc}/self")            # as the unit's /run/hostproc
+        self.own = f"{root}/proc/self" if self.bound else f"{proc}/self"
+        self.timesync = f"{root}/run/systemd/timesync"             # systemd-timesyncd's folder: `synchronized` is in it
+        self.cpu_floor: dict[str, tuple[int, ...]] = {}            # highest jiffies served, by CPU
+        self.tables = [name for name in ("mountinfo", "1/mountinfo") if os.access(f"{proc}/{name}", os.R_OK)]
         self._mounts: tuple[bytes, Mounts] | None = None
 
     def read(self, name: str) -> bytes:
-        """A file below PROC, whole. Of net/, that of the host's network: under PrivateNetwork, PROC/net is an empty one."""
-        if name.startswith('net/') and not self.bound:
-            return self.slurp(f'{self.proc}/1/{name}', f'{self.proc}/{name}')
-        return self.slurp(f'{self.proc}/{name}')
+        """A file below PROC, whole; below net/, that of the host's network: PrivateNetwork leaves PROC/net empty."""
+        if name.startswith("net/") and not self.bound:
+            return self.slurp(f"{self.proc}/1/{name}", f"{self.proc}/{name}")
+        return self.slurp(f"{self.proc}/{name}")
 
     def read_sys(self, name: str) -> str:
         """A file below SYS, without the newline at its end."""
-        return self.slurp(f'{self.sys}/{name}').decode(errors='replace').rstrip('\n')
-
-    def list_sys(self, name: str) -> list[str]:
-        """The names in a folder below SYS, sorted."""
-        try:
-            return sorted(os.listdir(f'{self.sys}/{name}'))
-        except OSError as error:
-            raise Hidden('not on this kernel') from error
+        return self.slurp(f"{self.sys}/{name}").decode(errors="replace").rstrip("\n")
 
     def mounts(self) -> Mounts:
         """The host's mounts. Parsed again only when its table has changed: the own one follows by propagation."""
-        names = ('mountinfo', '1/mountinfo', 'self/mountinfo')
-        source = next((name for name in names if os.access(f'{self.proc}/{name}', os.R_OK)), names[-1])
+        source = [*self.tables, "self/mountinfo"][0]
         table = self.read(source)
         if self._mounts is None or self._mounts[0] != table:
-            self._mounts = table, compare_mounts(f'{self.proc}/{source}', table, self.slurp(f'{self.own}/mountinfo'))
+            own = self.slurp(f"{self.own}/mountinfo")
+            self._mounts = table, compare_mounts(f"{self.proc}/{source}", table, own)
         return self._mounts[1]
 
     def slurp(self, *paths: str) -> bytes:
@@ -1941,32 +2567,32 @@ class Host:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 break
             except OSError as error:
-                failure = error
+                reason = self._why(path, error)
         else:
-            raise Hidden(self._why(path, failure))
+            raise Hidden(reason)
         try:
             data = part = os.read(fd, READ_CHUNK)
-            while part:
-                part = os.read(fd, READ_CHUNK)      # a seq_file answers in pieces
+            while part:      # a seq_file answers in pieces
+                part = os.read(fd, READ_CHUNK)
                 data += part
             return data
-        except OSError as error:                   # EOPNOTSUPP: PSI is built in but off (psi=0)
-            off = error.errno == errno.EOPNOTSUPP
-            raise Hidden('switched off in this kernel' if off else f'{path}: {error.strerror}') from error
+        except OSError as error:
+            off = error.errno == errno.EOPNOTSUPP      # PSI is built in, but off by psi=0
+            raise Hidden("switched off in this kernel" if off else f"{path}: {error.strerror}") from error
         finally:
             os.close(fd)
 
     def _why(self, path: str, error: OSError) -> str:
         """Name what takes a file away, as far as the outside of it tells."""
         if isinstance(error, PermissionError):
-            return f'denied: this user may not read {path}'
-        if path.startswith(f'{self.proc}/') and not os.path.exists(f'{self.proc}/stat'):
-            return 'hidden by ProcSubset=pid'
-        return f'not on this kernel, or not bound to {path}' if self.bound else 'not on this kernel'
+            return f"denied: this user may not read {path}"
+        if path.startswith(f"{self.proc}/") and not os.path.exists(f"{self.proc}/stat"):
+            return "hidden by ProcSubset=pid"
+        return f"not on this kernel, or not bound to {path}" if self.bound else "not on this kernel"
 
 
 class Facts:
-    """One moment of a host, for checks and collectors: each file is read and parsed once, when it is first asked for."""
+    """One moment of a host, for checks and collectors: each file is read and parsed once, when first asked for."""
 
     def __init__(self, host: Host, now: float | None = None) -> None:
         self.host = host
@@ -1979,13 +2605,20 @@ class Facts:
             self._parsed[name] = parse(self.host.read(name))
         return cast(Fact, self._parsed[name])
 
-    def numbers(self, name: str) -> list[int]:
-        """A file of whole numbers, such as most of PROC/sys."""
-        return [int(number) for number in self.get(name, bytes.split)]
+    def find(self, name: str, parse: Callable[[bytes], Fact]) -> Fact | None:
+        """The same, or None where the kernel or the sandbox has no such file."""
+        try:
+            return self.get(name, parse)
+        except Hidden:
+            return None
+
+    def integers(self, name: str) -> list[int]:
+        """A file of whole numbers, such as those of PROC/sys."""
+        return list(map(int, self.get(name, bytes.split)))
 
     @functools.cached_property
-    def stat(self) -> Stat:
-        return self.get('stat', parse_stat)
+    def cores(self) -> int:
+        return sum(name.startswith("cpu") for name in self.get("stat", parse_stat)) - 1 or 1
 
     @functools.cached_property
     def mounts(self) -> Mounts:
@@ -1994,21 +2627,20 @@ class Facts:
     @functools.cached_property
     def usage(self) -> dict[str, Answer]:
         """Mount point → Usage or the reason; file systems that may hang come last."""
-        return self.host.prober.ask([mount.point for mount in sorted(
-            self.mounts.seen, key=lambda mount: MAY_HANG.match(mount.fstype) is not None)])
+        order = sorted(self.mounts.seen, key=lambda mount: MAY_HANG.match(mount.fstype) is not None)
+        return self.host.prober.ask([mount.point for mount in order])
 
     @functools.cached_property
     def uptime(self) -> float:
         """Seconds since boot, from /proc (in LXC the container's), else from the clock."""
-        try:
-            return float(self.host.read('uptime').split()[0])
-        except Hidden:
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        seconds = self.find("uptime", bytes.split)
+        return float(seconds[0]) if seconds else time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-# ---------------------------------------------------------------- health: one evaluator for JSON, text, metrics and page
+# --------------------------------------------------------------------------------------------------------------------
+# health: one evaluator for JSON, text, metrics, page
+# --------------------------------------------------------------------------------------------------------------------
 
-GIB = 1 << 30
 SLACK = 1.1                   # a limit that was passed is left only 10 % on its good side: no flapping
 RING_STEP, RING_SIZE = 60, 360    # s between two samples of free space; samples: 6 h, as node-mixin's predict_linear
 RING_SPAN = 1800              # s of samples before they say anything
@@ -2016,51 +2648,14 @@ RING_MOUNTS = 64              # mounts that are followed, at 10 KiB of state eac
 ETA_FIT = 0.5                 # r² of the fitted line below which it is noise
 ETA_PERCENT = 40              # % left above which an early end is not believed (node-mixin)
 ETA_SHOWN = 7 * 86400         # s: a line through 6 h says nothing about the week after
-CPU_STEP, CPU_WINDOW = 10, 60     # s between two CPU samples that are kept, s that the CPU figure covers
-GROUPS_MAX = 5000             # cgroups visited to name who was OOM-killed
-STATUSES = ('pass', 'warn', 'fail')
-ESSENTIAL = ('disk', 'memory')    # a verdict without these is not worth its name: unknown warns
-STATE_FILE = 'health.json'
-
-
-class Threshold(NamedTuple):
-    """A limit called CHECK-warn or CHECK-fail; 0 switches it off. With its -bytes twin, both must be passed."""
-    name: str
-    default: float
-    unit: str
-    help: str
-
-
-THRESHOLDS = (
-    Threshold('disk-warn', 10, '%', 'space left that warns, together with disk-warn-bytes'),
-    Threshold('disk-warn-bytes', 10 * GIB, 'bytes', 'space left that warns; percent alone judges a smaller disk'),
-    Threshold('disk-fail', 3, '%', 'space left that fails, together with disk-fail-bytes'),
-    Threshold('disk-fail-bytes', 5 * GIB, 'bytes', 'space left that fails; percent alone judges a smaller disk'),
-    Threshold('disk-eta-warn', 8, 'h', 'time until a disk is full, at the rate of the last 6 h, that warns'),
-    Threshold('stuck-fail', 60, 's', 'time without an answer after which a mount fails; it warns at once'),
-    Threshold('inodes-warn', 5, '%', 'inodes left that warn'),
-    Threshold('inodes-fail', 3, '%', 'inodes left that fail'),
-    Threshold('memory-warn', 10, '%', 'memory available that warns'),
-    Threshold('memory-fail', 3, '%', 'memory available that fails, unless the kernel says that nobody waits for memory'),
-    Threshold('swap-warn', 80, '%', 'swap used that warns'),
-    Threshold('swap-fail', 0, '%', 'swap used that fails'),
-    Threshold('cpu-pressure-warn', 80, '%', 'time in 5 min with a task waiting for a CPU, that warns'),
-    Threshold('cpu-pressure-fail', 0, '%', 'time in 5 min with a task waiting for a CPU, that fails'),
-    Threshold('io-pressure-warn', 60, '%', 'time in 5 min with every task waiting for I/O, that warns'),
-    Threshold('io-pressure-fail', 0, '%', 'time in 5 min with every task waiting for I/O, that fails'),
-    Threshold('memory-pressure-warn', 10, '%', 'time in 1 min with every task waiting for memory, that warns'),
-    Threshold('memory-pressure-fail', 40, '%', 'time in 1 min with every task waiting for memory, that fails'),
-    Threshold('load-warn', 2, 'per core', 'load over 15 min that warns'),
-    Threshold('load-fail', 10, 'per core', 'load over 15 min that fails'),
-    Threshold('cpu-warn', 95, '%', 'CPU time used in the last minute that warns'),
-    Threshold('cpu-fail', 0, '%', 'CPU time used in the last minute that fails'),
-    Threshold('files-warn', 70, '%', 'open files of the limit that warn'),
-    Threshold('files-fail', 90, '%', 'open files of the limit that fail'),
-    Threshold('conntrack-warn', 75, '%', 'tracked connections of the limit that warn'),
-    Threshold('conntrack-fail', 95, '%', 'tracked connections of the limit that fail'),
-    Threshold('oom-warn', 60, 'min', 'time for which an OOM kill warns'),
-    Threshold('clock-warn', 180, 'min', 'time since the clock was last synchronised that warns'),
-)
+CPU_WINDOW = 60               # s: CPU time is compared with a sample at least this old, once there is one
+STATUSES = ("pass", "warn", "fail")
+ESSENTIAL = ("disk", "memory")    # a verdict without these is not worth its name: unknown warns
+UTILIZATION = ("disk", "inodes", "memory", "swap", "cpu", "files", "conntrack")      # a measurementName of the draft
+STATE_FILE = "health.json"
+UNCERTAIN = ", the table of this service: which of them are read-only is not certain"
+SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
+ARC_LINE = re.compile(rb"^(size|c_min) +\d+ +(\d+)", re.MULTILINE)      # /proc/spl/kstat/zfs/arcstats
 
 class Check(NamedTuple):
     """One judged fact. `value` is None where `reason` says why it is unknown; `component` is a mount point or ''."""
@@ -2085,29 +2680,25 @@ class Verdict(NamedTuple):
     @property
     def http_status(self) -> int:
         """503 for fail alone: a warning must not take a service out of rotation (cvat #5449)."""
-        return 503 if self.status == 'fail' else 200
+        return 503 if self.status == "fail" else 200
 
     def keep(self, wanted: Callable[[Check], bool]) -> Verdict:
         """The verdict over some of the checks, as bad as the worst of them: /health/CHECK and ?exclude=CHECK."""
         checks = tuple(check for check in self.checks if wanted(check))
-        return self._replace(checks=checks, status=max((check.status for check in checks), key=STATUSES.index, default='pass'))
+        worst = max((check.status for check in checks), key=STATUSES.index, default="pass")
+        return self._replace(checks=checks, status=worst)
 
 
 def size_words(number: float) -> str:
     """1234567 → '1.18 MiB'."""
-    units = iter(('bytes', 'KiB', 'MiB', 'GiB', 'TiB'))
-    unit = next(units)
-    while abs(number) >= 1000 and unit != 'TiB':
-        number, unit = number / 1024, next(units)
-    return f'{number:.3g} {unit}'
+    power = min(4, int(math.log(max(1, abs(number)), 1024) + 0.004))      # 1000 bytes are 0.98 KiB
+    return f'{number / 1024 ** power:.3g} {("bytes", "KiB", "MiB", "GiB", "TiB")[power]}'
 
 
 def span_words(seconds: float) -> str:
     """17000 → '4.7 h'."""
-    for unit, length in (('d', 86400), ('h', 3600), ('min', 60)):
-        if seconds >= 2 * length:
-            return f'{seconds / length:.{0 if seconds >= 10 * length else 1}f} {unit}'
-    return f'{seconds:.0f} s'
+    length, unit = next((pair for pair in SPANS if seconds >= 2 * pair[0]), (1, "s"))
+    return f"{seconds / length:.{int(1 < length and seconds < 10 * length)}f} {unit}"
 
 
 def forecast(samples: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
@@ -2123,56 +2714,48 @@ def forecast(samples: Sequence[tuple[float, float]]) -> tuple[float, float] | No
     return ty / tt, max(samples[-1][0], mean_t - mean_y * tt / ty)
 
 
-def limit_step(limits: Mapping[str, float], name: str, status: str) -> tuple[tuple[float, float], str]:
-    """The limits NAME-STATUS and NAME-STATUS-bytes, and their words: ('disk', 'fail') → '3 % and 5 GiB'."""
-    units = {threshold.name: threshold.unit for threshold in THRESHOLDS}
-    limit, twin = limits.get(f'{name}-{status}', 0), limits.get(f'{name}-{status}-bytes', 0)
-    words = [f'{limit:g} {units[f"{name}-{status}"]}'] if limit else []
-    return (limit, twin), ' and '.join(words + ([size_words(twin)] if twin else []))
+class Health:
+    """What outlives one evaluation, and how a reading becomes a status by the limits. A small file keeps the trends."""
 
-
-class History:
-    """What outlives one evaluation, and how a reading becomes a status by the limits. One small file keeps it."""
-
-    def __init__(self, limits: Mapping[str, float], state_dir: str | None) -> None:
-        self.limits = {threshold.name: threshold.default for threshold in THRESHOLDS} | dict(limits)
-        self.steps = {(name, status): limit_step(self.limits, name, status)
-                      for name in {threshold.name.rpartition('-')[0] for threshold in THRESHOLDS} for status in STATUSES[1:]}
-        self.path = f'{state_dir}/{STATE_FILE}' if state_dir else None
-        self.trouble = '' if state_dir else 'no state directory: disk trends start anew at each restart'
-        self.levels: dict[str, int] = {}                       # 'disk /var' → index of STATUSES
+    def __init__(self, host: Host, limits: Mapping[str, float] | None = None) -> None:
+        self.host = host
+        self.limits = {name: default for name, default, _, _ in THRESHOLDS} | dict(limits or {})
+        self.words = {f"{name}-{status}": self._limit_words(name, unit, status)
+                      for name, unit, *_ in LIMITS for status in STATUSES[1:]}
+        self.path = f"{host.state_dir}/{STATE_FILE}" if host.state_dir else ""
+        self.trouble = "" if self.path else "no state directory: disk trends start anew at each restart"
+        self.levels: dict[str, int] = {}                       # 'disk/var' → index of STATUSES
         self.disks: dict[str, list[tuple[float, float]]] = {}  # mount point → (time, bytes left), at most RING_SIZE
         self.ends: dict[str, tuple[float, float] | None] = {}  # mount point → forecast
         self.oom: tuple[int, float] | None = None              # OOM kills, time of the last
-        self.cpu: collections.deque[tuple[int, ...]] = collections.deque()
+        self.cpu: list[tuple[int, ...]] = []                   # at most two samples, CPU_WINDOW apart
+        self.lock = threading.Lock()                           # one evaluation at a time
         self.changed = False
-        self._load()
+        if self.path and os.path.exists(self.path):
+            self._load()
 
     def _load(self) -> None:
-        """A missing or damaged file is an empty history."""
+        """A damaged file is an empty past."""
         try:
-            with open(self.path or os.devnull, encoding='utf-8') as file:
-                state = json.loads(file.read() or '{"disks":{},"oom":null}')
-            self.disks = {str(point): [(float(t), float(y)) for t, y in ring] for point, ring in state['disks'].items()}
+            with open(self.path, encoding="utf-8") as file:
+                rings = json.load(file)
+            self.disks = {point: [(float(t), float(y)) for t, y in ring] for point, ring in rings.items()}
             self.ends = {point: forecast(ring) for point, ring in self.disks.items()}
-            self.oom = (int(state['oom'][0]), float(state['oom'][1])) if state['oom'] else None
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-            self.trouble = f'{self.path} was not usable: {error}'
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            self.trouble = f"{self.path} was not usable: {error}"
 
     def save(self) -> None:
         """Replace the file; without fsync, since a lost one costs half an hour of forecast and nothing else."""
-        if self.path is None or not self.changed:
+        if not self.path or not self.changed:
             return
-        scratch = f'{self.path}.{os.getpid()}'
+        scratch = f"{self.path}.{os.getpid()}"
         try:
-            with open(scratch, 'w', encoding='utf-8') as file:
-                json.dump({'disks': self.disks, 'oom': self.oom}, file, separators=(',', ':'))
+            with open(scratch, "w", encoding="utf-8") as file:
+                json.dump(self.disks, file, separators=(",", ":"))
             os.replace(scratch, self.path)
-            self.trouble, self.changed = '', False
+            self.trouble, self.changed = "", False
         except OSError as error:
-            self.trouble = f'{self.path} cannot be written ({error.strerror}): disk trends start anew at each restart'
+            self.trouble = f"{self.path} cannot be written ({error.strerror}): disk trends end with this process"
 
     def follow(self, point: str, now: float, avail: int) -> tuple[float, float] | None:
         """Take a sample if one is due, and say when the disk is full. A clock that went back starts anew."""
@@ -2183,371 +2766,599 @@ class History:
         self.disks[point], self.ends[point], self.changed = ring, forecast(ring), True
         return self.ends[point]
 
-    def judge(self, name: str, component: str, value: float, unit: str, text: str, *readings: float,
-              low: bool = False, worst: str = 'fail', tail: str = '') -> Check:
-        """A Check with the worst status of which all limits are passed by the readings (low: fallen below).
+    def _limit_words(self, name: str, unit: str, status: str) -> str:
+        """('disk', '%', 'fail') → '3 % and 5 GiB', '' where there is no limit."""
+        limit, twin = self.limits[f"{name}-{status}"], self.limits.get(f"{name}-bytes-{status}")
+        return " and ".join(([f"{limit:g} {unit}"] if limit else []) + ([size_words(twin)] if twin else []))
 
-        The readings are compared with NAME-warn and NAME-warn-bytes, and NAME-fail likewise.
+    def judge(self, name: str, component: str, value: float, unit: str, text: str, *readings: float,
+              low: bool = False, worst: str = "fail", tail: str = "") -> Check:
+        """A Check with the worst status of which the readings pass all limits (low: fall below them).
+
+        The readings are compared with NAME-warn and NAME-bytes-warn, and with NAME-fail likewise.
         """
         level, before = 0, self.levels.get(name + component, 0)
         for step in range(1, STATUSES.index(worst) + 1):
             slack = SLACK if before >= step else 1.0
-            pairs = [(reading, limit) for reading, limit in zip(readings, self.steps[name, STATUSES[step]][0]) if limit]
+            limits = (self.limits.get(f"{name}{twin}-{STATUSES[step]}") for twin in ("", "-bytes"))
+            pairs = [(reading, limit) for reading, limit in zip(readings, limits) if limit]
             if pairs and all(reading < limit * slack if low else reading > limit / slack for reading, limit in pairs):
                 level = step
         self.levels[name + component] = level
-        words = {status: self.steps[name, status][1] for status in STATUSES[1:] if self.steps[name, status][1]}
-        passed = f' (limit {words[STATUSES[level]]})' if level else ''
-        limit = ', '.join(f'{status} {limits}' for status, limits in words.items())
-        return Check(name, component, round(value, 2), unit, STATUSES[level], limit, f'{text}{passed}{tail}')
+        words = [self.words.get(f"{name}-{status}", "") for status in STATUSES]
+        passed = f" (limit {words[level]})" if level else ""
+        limit = ", ".join(f"{status} {limits}" for status, limits in zip(STATUSES, words) if limits)
+        return Check(name, component, round(value, 2), unit, STATUSES[level], limit, f"{text}{passed}{tail}")
 
 
-def unknown(name: str, component: str, reason: str, status: str = 'pass') -> Check:
+def unknown(name: str, component: str, reason: str, status: str = "pass") -> Check:
     """A check without a value."""
-    return Check(name, component, None, '', status, '', f'{component} {reason}'.lstrip())
+    return Check(name, component, None, "", status, "", f"{component} {reason}".lstrip())
 
 
-def broken(mount: Mount, exact: bool) -> bool:
-    """Read-only after an error, that is, in the super block only: `mount -o ro` sets the mount's own option too.
-
-    ext4 keeps `rw` there and says emergency_ro since 6.15, nothing from 6.12 to 6.14: then only errors_count tells.
-    """
-    return 'emergency_ro' in mount.super_options or exact and 'ro' in mount.super_options and 'rw' in mount.options
-
-
-def disks(facts: Facts, usual: bool = True) -> Iterator[Mount]:
-    """Each file system once, at its shortest mount point; `usual` leaves out those mounted read-only on purpose."""
+def disks(facts: Facts, read_only: bool = False) -> Iterator[Mount]:
+    """Each file system once, at its shortest mount point; a read-only one cannot fill and is left out unless asked for."""
     done = set()
     for mount in sorted(facts.mounts.seen, key=lambda mount: len(mount.point)):
-        if mount.device not in done and not (usual and 'ro' in mount.super_options):
+        if mount.device not in done and (read_only or "ro" not in mount.super_options):
+            done.add(mount.device)
             yield mount
-        done.add(mount.device)
 
 
-def check_disk(facts: Facts, history: History) -> Iterator[Check]:
-    """Space by df's rule, in percent and bytes; how long it will last; mounts that hang or are hidden."""
+def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
+    """Space by df's rule, in percent and bytes, and how long it will last; mounts that hang or are hidden."""
     for mount in disks(facts):
-        usage = facts.usage[mount.point]
-        if isinstance(usage, str):
-            yield silent(facts, history, mount, usage)
-        elif usage.size:
-            yield space(facts, history, mount.point, usage)
+        usage, since = facts.usage[mount.point], facts.host.prober.stuck.get(mount.point)
+        if isinstance(usage, Usage):
+            yield check_space(facts, health, mount.point, usage)
+        elif since is None:
+            yield unknown("disk", mount.point, usage, "warn")
+        else:
+            seconds = time.monotonic() - since
+            text = f"{mount.point} ({mount.fstype} of {mount.source}) {usage} for {span_words(seconds)}"
+            yield health.judge("stuck", mount.point, 0, "", text, seconds)._replace(name="disk", value=None)
     for mount in facts.mounts.hidden:
-        yield unknown('disk', mount.point, 'is hidden from this service (ProtectHome or another sandbox option)')
+        yield unknown("disk", mount.point, "is hidden from this service (ProtectHome or another sandbox option)")
 
 
-def silent(facts: Facts, history: History, mount: Mount, reason: str) -> Check:
-    """A mount that gives an error or no answer."""
-    since = facts.host.prober.stuck.get(mount.point)
-    if since is None:
-        return unknown('disk', mount.point, reason, 'warn')
-    seconds, limit = time.monotonic() - since, history.limits['stuck-fail']
-    words = f'({mount.fstype} of {mount.source}) {reason} for {span_words(seconds)} (limit {limit:g} s)'
-    return unknown('disk', mount.point, words, 'fail' if 0 < limit < seconds else 'warn')
+def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check:
+    """One file system's space, with a worse status where it will end soon."""
+    used, reserved, soon = usage.size - usage.free, usage.free - usage.avail, "pass"
+    percent = 100 * used / (used + usage.avail or 1)      # as df: reserved blocks count neither as used nor as left
+    tail = f", {size_words(reserved)} more reserved for root" if reserved > 0 else ""
+    rate, end = health.follow(point, facts.now, usage.avail) or (0.0, math.inf)
+    left = max(0.0, end - facts.now)
+    if left < ETA_SHOWN and 100 - percent < ETA_PERCENT:
+        tail += f", full in about {span_words(left)} at {size_words(-rate * 3600)}/h"
+        soon = health.judge("disk-eta", point, left, "", "", left / 3600, low=True).status
+    text = f"{point} {math.ceil(percent)} % used, {size_words(usage.avail)} left"
+    check = health.judge("disk", point, percent, "%", text, 100 - percent, usage.avail, low=True, tail=tail)
+    return check._replace(status=max(check.status, soon, key=STATUSES.index))
 
 
-def space(facts: Facts, history: History, point: str, usage: Usage) -> Check:
-    """One file system's space, and a warning where it will end soon."""
-    percent, reserved, soon = usage.used_percent, usage.free - usage.avail, False
-    tail = f', {size_words(reserved)} more reserved for root' if reserved > 0 else ''
-    end = history.follow(point, facts.now, usage.avail)
-    if end and end[1] - facts.now < ETA_SHOWN:
-        left = max(0.0, end[1] - facts.now)
-        tail += f', full in about {span_words(left)} at {size_words(-end[0] * 3600)}/h'
-        soon = left < history.limits['disk-eta-warn'] * 3600 and 100 - percent < ETA_PERCENT
-    text = f'{point} {math.ceil(percent)} % used, {size_words(usage.avail)} left'
-    check = history.judge('disk', point, percent, '%', text, 100 - percent, usage.avail, low=True, tail=tail)
-    return check._replace(status='warn') if soon and check.status == 'pass' else check
-
-
-def check_inodes(facts: Facts, history: History) -> Iterator[Check]:
+def check_inodes(facts: Facts, health: Health) -> Iterator[Check]:
     """Inodes, where the file system counts them: vfat and btrfs say 0, some FUSE 2⁶⁴-1."""
     for mount in disks(facts):
         usage = facts.usage[mount.point]
         if isinstance(usage, Usage) and 0 < usage.files < 1 << 63:
             left = 100 * usage.files_free / usage.files
-            text = f'{mount.point} {math.ceil(100 - left)} % of inodes used, {usage.files_free} left'
-            yield history.judge('inodes', mount.point, 100 - left, '%', text, left, low=True)
+            text = f"{mount.point} {math.ceil(100 - left)} % of inodes used, {usage.files_free} left"
+            yield health.judge("inodes", mount.point, 100 - left, "%", text, left, low=True)
 
 
-def check_readonly(facts: Facts, history: History) -> Iterator[Check]:
-    """File systems that stopped writing."""
-    found = [mount for mount in disks(facts, usual=False) if broken(mount, facts.mounts.exact)]
-    yield from (Check('readonly', mount.point, 1, '', 'fail', '', f'{mount.point} went read-only after an error')
-                for mount in found)
-    if not found:
-        yield Check('readonly', '', 0, '', 'pass', '', 'no file system went read-only')
+def check_readonly(facts: Facts, health: Health) -> Iterator[Check]:
+    """File systems that went read-only by an error: in the super block alone, since `mount -o ro` sets both options.
+
+    ext4 keeps its `rw` then and says emergency_ro since 6.15, nothing from 6.12 to 6.14: there errors_count tells.
+    """
+    for mount in disks(facts, read_only=True):
+        options, exact = mount.super_options, facts.mounts.exact
+        bad = "emergency_ro" in options or (exact and "ro" in options and "rw" in mount.options)
+        text = f"{mount.point} went read-only after an error" if bad else f"{mount.point} is as it was mounted"
+        yield Check("readonly", mount.point, int(bad), "", "fail" if bad else "pass", "", text)
 
 
-def check_ext4_errors(facts: Facts, history: History) -> Iterator[Check]:
+def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
     """The error counter in each ext4 super block, which stays until e2fsck clears it."""
-    for mount in (mount for mount in disks(facts, usual=False) if mount.fstype == 'ext4'):
+    for mount in (mount for mount in disks(facts, read_only=True) if mount.fstype == "ext4"):
         try:
-            device = os.path.basename(os.readlink(f'{facts.host.sys}/dev/block/{mount.device}'))
-            count = int(facts.host.read_sys(f'fs/ext4/{device}/errors_count'))
-            ago = facts.now - int(facts.host.read_sys(f'fs/ext4/{device}/last_error_time')) if count else math.inf
-        except (OSError, Hidden):
-            yield unknown('ext4-errors', mount.point, 'has no error counter to be seen')
+            device = os.path.basename(os.readlink(f"{facts.host.sys}/dev/block/{mount.device}"))
+            count, last = (int(facts.host.read_sys(f"fs/ext4/{device}/{file}")) for file in ("errors_count", "last_error_time"))
+        except UNREADABLE:
+            yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
-        stopped = 'errors=remount-ro' in mount.super_options and ago < facts.uptime
-        text = f'has {count} ext4 errors on {device}, the last {span_words(ago)} ago' if count else 'has no ext4 errors'
-        yield Check('ext4-errors', mount.point, count, '', 'fail' if stopped else 'warn' if count else 'pass', '',
+        ago = max(0.0, facts.now - last)
+        stopped = count and "errors=remount-ro" in mount.super_options and ago < facts.uptime
+        text = f"has {count} ext4 errors on {device}, the last {span_words(ago)} ago" if count else "has no ext4 errors"
+        yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
                     f'{mount.point} {text}{", and writes no more" if stopped else ""}')
 
 
-def calm(facts: Facts) -> bool:
-    """The kernel says that nobody waited for memory: a database may use it all and be well."""
-    try:
-        return not facts.get('pressure/memory', parse_pressure)['some']['avg60']
-    except Hidden:
-        return False
-
-
-def check_memory(facts: Facts, history: History) -> Iterator[Check]:
+def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
     """MemAvailable and what ZFS would give back; the limits of this service's cgroup and of those above it."""
-    memory = facts.get('meminfo', parse_meminfo)
-    total = memory['MemTotal']
-    free = min(total, memory.get('MemAvailable', memory['MemFree']) + zfs_shrinkable(facts.host))
-    left, text = 100 * free / total, f'memory {size_words(free)} of {size_words(total)} available'
-    yield history.judge('memory', '', 100 - left, '%', text, left, low=True, worst='warn' if calm(facts) else 'fail')
+    memory, arc = facts.get("meminfo", parse_meminfo), dict(facts.find("spl/kstat/zfs/arcstats", ARC_LINE.findall) or ())
+    total, cached = memory["MemTotal"], max(0, int(arc.get(b"size", 0)) - int(arc.get(b"c_min", 0)))
+    free = min(total, memory.get("MemAvailable", memory["MemFree"]) + cached)      # openzfs #10255
+    left, text = 100 * free / total, f"memory {size_words(free)} of {size_words(total)} available"
+    psi = facts.find("pressure/memory", parse_pressure)
+    calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
+    yield health.judge("memory", "", 100 - left, "%", text, left, low=True, worst="warn" if calm else "fail")
     for group, limit, used in memory_groups(facts.host):
         if limit < total:
-            left, text = 100 - 100 * used / limit, f'memory {size_words(limit - used)} of {size_words(limit)} in cgroup {group}'
-            worst = 'fail' if group == '/' else 'warn'      # '/' limits a container, all else some service
-            yield history.judge('memory', f'cgroup {group}', 100 - left, '%', text, left, low=True, worst=worst)
-
-
-def zfs_shrinkable(host: Host) -> int:
-    """Bytes of the ARC above its minimum: ZFS gives them back, MemAvailable does not know (openzfs #10255)."""
-    try:
-        rows = {row[0]: row[-1] for row in parse_table(host.read('spl/kstat/zfs/arcstats')) if row}
-        return max(0, int(rows['size']) - int(rows['c_min']))
-    except (Hidden, KeyError, ValueError):
-        return 0
+            left = 100 - 100 * used / limit
+            text = f"memory {size_words(limit - used)} of {size_words(limit)} in cgroup {group} available"
+            worst = "fail" if group == "/" else "warn"      # '/' limits a whole container, all else some service
+            yield health.judge("memory", f"cgroup {group}", 100 - left, "%", text, left, low=True, worst=worst)
 
 
 def memory_groups(host: Host) -> Iterator[tuple[str, int, int]]:
-    """cgroup v2 path, limit, use without page cache; for this process's group and those above it that have a limit."""
-    own = host.slurp(f'{host.own}/cgroup').decode().rpartition('0::')[2].strip() or '/'
-    for group in (own, *parents(own)):
+    """cgroup v2 path, limit, use without page cache: for this process's group and those above it that have a limit."""
+    own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
+    for group in (*parents(own), own):
         try:
-            limit = host.read_sys(f'fs/cgroup{group}/memory.max')
-            if limit != 'max':
-                cache = dict(line.split() for line in host.read_sys(f'fs/cgroup{group}/memory.stat').splitlines())
-                used = int(host.read_sys(f'fs/cgroup{group}/memory.current'))
-                yield group, int(limit), max(0, used - int(cache['active_file']) - int(cache['inactive_file']))
-        except Hidden:
+            limit = int(host.read_sys(f"fs/cgroup{group}/memory.max"))
+            cache = dict(line.split() for line in host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines())
+            used = int(host.read_sys(f"fs/cgroup{group}/memory.current"))
+            yield group, limit, max(0, used - int(cache["active_file"]) - int(cache["inactive_file"]))
+        except UNREADABLE:      # no such controller, or the limit is 'max'
             continue
 
 
-def check_swap(facts: Facts, history: History) -> Iterator[Check]:
-    memory = facts.get('meminfo', parse_meminfo)
-    total = memory['SwapTotal']
-    if not total:
-        raise Hidden('no swap here')
-    used = 100 - 100 * memory['SwapFree'] / total
-    yield history.judge('swap', '', used, '%', f'swap {used:.0f} % of {size_words(total)} used', used)
-
-
-def check_pressure(name: str, who: str, window: str) -> Callable[[Facts, History], Iterator[Check]]:
-    """PSI: the kernel's own average of lost time, which needs no state. `who` is 'some' or 'full', every task."""
-    def check(facts: Facts, history: History) -> Iterator[Check]:
-        value = facts.get(f'pressure/{name}', parse_pressure)[who][window]
-        text = f'{"every" if who == "full" else "some"} task waited for {name} {value:g} % of {span_words(int(window[3:]))}'
-        yield history.judge(f'{name}-pressure', '', value, '%', text, value)
-
-    return check
-
-
-def check_load(facts: Facts, history: History) -> Iterator[Check]:
-    """Load over 15 minutes for each CPU; what waits for a disk counts too."""
-    cores, loads = len(facts.stat.cpus) or 1, facts.get('loadavg', bytes.split)
-    load, words = float(loads[2]) / cores, b' '.join(loads[:3]).decode()
-    yield history.judge('load', '', load, 'per core', f'load {words} on {cores} cores', load)
-
-
-def check_cpu(facts: Facts, history: History) -> Iterator[Check]:
-    """CPU time used between two evaluations, as far apart as CPU_WINDOW; never a made-up 0 at the first one."""
-    row = facts.stat.total[:8]      # guest time is inside user
-    second = USER_HZ * (len(facts.stat.cpus) or 1)
-    now, kept = (sum(row), row[3] + row[4], row[4], row[7]), history.cpu
-    if not kept or now[0] - kept[-1][0] >= CPU_STEP * second:
-        kept.append(now)
-    while len(kept) > 1 and now[0] - kept[1][0] >= CPU_WINDOW * second:
-        kept.popleft()
+def check_cpu(facts: Facts, health: Health) -> Iterator[Check]:
+    """CPU time used since the sample before the last; never a made-up 0 when there is none."""
+    row, second = facts.get("stat", parse_stat)["cpu"][:8], USER_HZ * facts.cores      # guest time is inside user
+    now, kept = (sum(row), row[3] + row[4], row[4], row[7]), health.cpu
+    if not kept or now[0] - kept[-1][0] >= CPU_WINDOW * second:
+        kept[:] = [*kept[-1:], now]
     total, idle, wait, steal = (max(0, new - old) for new, old in zip(now, kept[0]))
     if total < second:
-        raise Hidden('needs two samples at least 1 s apart')
+        raise Hidden("needs two samples at least 1 s apart")
     busy = 100 - 100 * min(total, idle) / total
-    text = (f'CPU {busy:.0f} % used in {span_words(total / second)}, '
-            f'{100 * wait / total:.0f} % waiting for I/O, {100 * steal / total:.0f} % stolen')
-    yield history.judge('cpu', '', busy, '%', text, busy)
-
-
-def check_files(facts: Facts, history: History) -> Iterator[Check]:
-    used, _, limit = facts.numbers('sys/fs/file-nr')
-    yield history.judge('files', '', 100 * used / limit, '%', f'{used} of {limit} files open', 100 * used / limit)
-
-
-def parse_conntrack(data: bytes) -> list[dict[str, int]]:
-    """/proc/net/stat/nf_conntrack, a row for each CPU. The sysctl nf_conntrack_count would be that of the reader's network."""
-    names, *rows = parse_table(data)
-    return [dict(zip(names, (int(number, 16) for number in row))) for row in rows]
-
-
-def check_conntrack(facts: Facts, history: History) -> Iterator[Check]:
-    used = facts.get('net/stat/nf_conntrack', parse_conntrack)[0]['entries']
-    limit, = facts.numbers('sys/net/netfilter/nf_conntrack_max')
-    yield history.judge('conntrack', '', 100 * used / limit, '%', f'{used} of {limit} connections tracked', 100 * used / limit)
+    text = (f"CPU {busy:.0f} % used in {span_words(total / second)}, "
+            f"{100 * wait / total:.0f} % waiting for I/O, {100 * steal / total:.0f} % stolen")
+    yield health.judge("cpu", "", busy, "%", text, busy)
 
 
 @functools.lru_cache(maxsize=4)
 def oom_units(sys: str, kills: int) -> str:
-    """Which cgroups were OOM-killed in, for one count of kills. A group that ended since then has left no trace."""
+    """The cgroups in which there were OOM kills, for one count of them. A group that ended since then left no trace."""
     found = []
-    for seen, (folder, _, _) in enumerate(os.walk(f'{sys}/fs/cgroup')):
-        try:
-            with open(f'{folder}/memory.events.local', encoding='ascii') as file:
-                count = int(dict(line.split() for line in file)['oom_kill'])
-        except (OSError, KeyError, ValueError):
-            count = 0
-        found += [f'{os.path.basename(folder)} {count}'] if count else []
-        if seen >= GROUPS_MAX:
-            break
-    return ', '.join(found) or 'unit not known any more'
+    for path in sorted(glob.iglob(f"{glob.escape(sys)}/fs/cgroup/**/memory.events.local", recursive=True)):
+        with open(path, encoding="ascii") as file:
+            count = int(dict(line.split() for line in file).get("oom_kill", 0))
+        found += [f"{os.path.basename(os.path.dirname(path))} {count}"] if count else []
+    return ", ".join(found) or "unit not known any more"
 
 
-def check_oom(facts: Facts, history: History) -> Iterator[Check]:
-    """OOM kills since boot, with the units; warns for a while after the last."""
-    kills, boot = facts.get('vmstat', parse_vmstat)['oom_kill'], facts.now - facts.uptime
-    kept, when = history.oom or (0, boot)
-    if kills != kept:      # fewer: the box was booted since
-        when = facts.now if kills > kept and history.oom else boot
-    history.changed |= history.oom != (kills, when)
-    history.oom = (kills, when)
-    ago = (facts.now - when) / 60 if kills else math.inf
-    text = f'{kills} OOM kills since boot ({oom_units(facts.host.sys, kills)})' if kills else 'no OOM kill since boot'
-    yield history.judge('oom', '', kills, '', text, ago, low=True)
+def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
+    """OOM kills since boot, with the units; warns for a while after the last, or after boot where that is not known."""
+    kills, boot = facts.get("vmstat", parse_vmstat)["oom_kill"], facts.now - facts.uptime
+    if health.oom is None or kills < health.oom[0]:
+        health.oom = kills, boot
+    elif kills > health.oom[0]:
+        health.oom = kills, facts.now
+    ago = (facts.now - health.oom[1]) / 60 if kills else math.inf
+    text = f"{kills} OOM kills since boot ({oom_units(facts.host.sys, kills)})" if kills else "no OOM kill since boot"
+    yield health.judge("oom", "", kills, "", text, ago, low=True)
 
 
 @functools.lru_cache(maxsize=4)
 def newer_kernel(boot: str, running: str, minute: int) -> str:
     """The newest kernel of the running one's flavour in /boot if it is newer, else ''. Read once a minute."""
-    flavour = re.search(r'(-[a-z][a-z0-9-]*)?$', running)
-    tail = flavour.group() if flavour else ''
-    numbers = {release: [int(number) for number in re.findall(r'\d+', release.removesuffix(tail))]
-               for release in (name.removeprefix('vmlinuz-') for name in os.listdir(boot) if name.startswith('vmlinuz-'))
-               if release.endswith(tail)}
-    newest = max(numbers, key=lambda release: numbers[release], default=running)
-    return newest if running in numbers and numbers[newest] > numbers[running] else ''
+    flavour = re.search(r"(-[a-z][a-z0-9-]*)?$", running)
+    tail = flavour.group() if flavour else ""
+    names = (name.removeprefix("vmlinuz-") for name in os.listdir(boot) if name.startswith("vmlinuz-"))
+    numbers = {name: list(map(int, re.findall(r"\d+", name.removesuffix(tail)))) for name in names if name.endswith(tail)}
+    newest = max(numbers, default="", key=lambda name: numbers[name])
+    return newest if running in numbers and newest != running else ""
 
 
-def check_reboot(facts: Facts, history: History) -> Iterator[Check]:
+def check_reboot(facts: Facts, health: Health) -> Iterator[Check]:
     """Debian's flag file, and where nobody writes that, a kernel in /boot newer than the running one."""
-    root, running, reasons = facts.host.root, os.uname().release, []
-    if os.path.exists(f'{root}/run/reboot-required'):
-        reasons.append('/run/reboot-required is there')
-    try:
-        newer = newer_kernel(f'{root}/boot', running, int(facts.now // 60))
-        reasons += [f'kernel {newer} is installed, {running} runs'] if newer else []
-    except OSError:
-        pass      # a container has no kernels
-    text = '; '.join(reasons)
-    yield Check('reboot', '', int(bool(reasons)), '', 'warn' if reasons else 'pass', '', text or 'no reboot needed')
+    root, running = facts.host.root, os.uname().release
+    reasons = ["/run/reboot-required is there"] if os.path.exists(f"{root}/run/reboot-required") else []
+    if os.path.isdir(f"{root}/boot") and (newer := newer_kernel(f"{root}/boot", running, int(facts.now // 60))):
+        reasons.append(f"kernel {newer} is installed, {running} runs")
+    text = "reboot needed: " + "; ".join(reasons) if reasons else "no reboot needed"
+    yield Check("reboot", "", int(bool(reasons)), "", "warn" if reasons else "pass", "", text)
 
 
-def check_clock(facts: Facts, history: History) -> Iterator[Check]:
-    """systemd-timesyncd touches a file at each synchronisation; adjtimex(2) is blocked by ProtectClock, even to read."""
-    folder = f'{facts.host.root}/run/systemd/timesync'
-    if not os.path.isdir(folder):
-        raise Hidden('systemd-timesyncd does not run; another time service cannot be seen')
-    try:
-        since, text = facts.now - os.stat(f'{folder}/synchronized').st_mtime, 'clock synchronised {} ago'
-    except OSError:
-        since, text = facts.uptime, 'clock not synchronised since boot, {} ago'
-    since = max(0.0, since)
-    yield history.judge('clock', '', since, 's', text.format(span_words(since)), since / 60)
+Read = Callable[[Facts], tuple[float, str]]      # value and text of a check that is a single number
 
 
-def check_uptime(facts: Facts, history: History) -> Iterator[Check]:
-    seconds = facts.uptime
-    yield Check('uptime', '', round(seconds), 's', 'pass', '', f'up {span_words(seconds)}')
+def gauge(name: str, unit: str, read: Read) -> Callable[[Facts, Health], Iterator[Check]]:
+    """The check of a single number."""
+    def check(facts: Facts, health: Health) -> Iterator[Check]:
+        value, text = read(facts)
+        yield health.judge(name, "", value, unit, text, value)
+
+    return check
 
 
-CHECKS: dict[str, Callable[[Facts, History], Iterator[Check]]] = {
-    'disk': check_disk, 'inodes': check_inodes, 'readonly': check_readonly, 'ext4-errors': check_ext4_errors,
-    'memory': check_memory, 'swap': check_swap, 'cpu-pressure': check_pressure('cpu', 'some', 'avg300'), 'io-pressure': check_pressure('io', 'full', 'avg300'),
-    'memory-pressure': check_pressure('memory', 'full', 'avg60'), 'load': check_load, 'cpu': check_cpu,
-    'files': check_files, 'conntrack': check_conntrack, 'oom': check_oom, 'reboot': check_reboot, 'clock': check_clock,
-    'uptime': check_uptime,
+def pressure(name: str, who: str, window: str) -> Read:
+    """PSI: the kernel's own average of lost time, which needs no state. `who` is 'some' or 'full', every task."""
+    words = f'{"every" if who == "full" else "some"} task waited for {name} {{:g}} % of {span_words(int(window[3:]))}'
+
+    def read(facts: Facts) -> tuple[float, str]:
+        value = facts.get(f"pressure/{name}", parse_pressure)[who][window]
+        return value, words.format(value)
+
+    return read
+
+
+def share(words: str, used: int, limit: int) -> tuple[float, str]:
+    return 100 * used / limit, f"{used} of {limit} {words}"
+
+
+def read_swap(facts: Facts) -> tuple[float, str]:
+    memory = facts.get("meminfo", parse_meminfo)
+    if not memory["SwapTotal"]:
+        raise Hidden("no swap here")
+    used = 100 - 100 * memory["SwapFree"] / memory["SwapTotal"]
+    return used, f'swap {used:.0f} % of {size_words(memory["SwapTotal"])} used'
+
+
+def read_load(facts: Facts) -> tuple[float, str]:
+    loads = facts.get("loadavg", bytes.split)
+    return float(loads[2]) / facts.cores, f'load {b" ".join(loads[:3]).decode()} on {facts.cores} cores'
+
+
+def read_clock(facts: Facts) -> tuple[float, str]:
+    """systemd-timesyncd touches a file at each synchronisation; ProtectClock blocks adjtimex(2), even to read."""
+    if not os.path.isdir(facts.host.timesync):
+        raise Hidden("systemd-timesyncd does not run; another time service cannot be seen")
+    file = f"{facts.host.timesync}/synchronized"
+    synced = os.path.exists(file)
+    since = max(0.0, facts.now - os.path.getmtime(file) if synced else facts.uptime)
+    return since / 60, f'clock {"" if synced else "not "}synchronised {"" if synced else "for "}{span_words(since)}'
+
+
+def read_conntrack(facts: Facts) -> tuple[float, str]:
+    entries = facts.get("net/stat/nf_conntrack", parse_conntrack)[0]["entries"]
+    return share("connections tracked", entries, facts.integers(CONNTRACK_MAX)[0])
+
+
+CHECKS: dict[str, Callable[[Facts, Health], Iterator[Check]]] = {
+    "disk": check_disk, "inodes": check_inodes, "readonly": check_readonly, "ext4-errors": check_ext4_errors,
+    "memory": check_memory, "cpu": check_cpu, "oom": check_oom, "reboot": check_reboot,
+    **{name: gauge(name, unit, read) for name, unit, read in (
+        ("swap", "%", read_swap), ("load", "per core", read_load), ("clock", "min", read_clock),
+        ("cpu-pressure", "%", pressure("cpu", "some", "avg300")), ("io-pressure", "%", pressure("io", "full", "avg300")),
+        ("memory-pressure", "%", pressure("memory", "full", "avg60")), ("conntrack", "%", read_conntrack),
+        ("files", "%", lambda facts: share("files open", *facts.integers("sys/fs/file-nr")[::2])),
+        ("uptime", "s", lambda facts: (facts.uptime, f"up {span_words(facts.uptime)}")))},
 }
 
 
-class Health:
-    """The evaluator. Calls may come from several threads."""
-
-    def __init__(self, host: Host, limits: Mapping[str, float] | None = None) -> None:
-        self.host = host
-        self.history = History(limits or {}, host.state_dir)
-        self._lock = threading.Lock()
-
-    def evaluate(self, extra: Sequence[Check] = (), facts: Facts | None = None) -> Verdict:
-        """Judge everything, and `extra` with it, in hardly more than STATVFS_DEADLINE whatever hangs."""
-        facts = facts or Facts(self.host)
-        with self._lock:
-            checks = [check for name, run in CHECKS.items() for check in self._run(name, run, facts)] + list(extra)
-            self.history.save()
-        notes = tuple(self._visibility(facts, checks))
-        return Verdict('pass', facts.now, tuple(checks), notes, os.uname().nodename, facts.uptime).keep(lambda _: True)
-
-    def _run(self, name: str, run: Callable[[Facts, History], Iterator[Check]], facts: Facts) -> list[Check]:
-        try:
-            return list(run(facts, self.history))
-        except Hidden as error:
-            return [unknown(name, '', str(error), 'warn' if name in ESSENTIAL else 'pass')]
-        except (ValueError, LookupError, ArithmeticError) as error:      # a kernel that writes its files otherwise
-            return [unknown(name, '', f'not understood: {error!r}', 'warn' if name in ESSENTIAL else 'pass')]
-
-    def _visibility(self, facts: Facts, checks: Iterable[Check]) -> Iterator[str]:
-        try:
-            exact = '' if facts.mounts.exact else ', the table of this service: who is read-only is not certain'
-            yield f'mounts from {facts.mounts.source}{exact}'
-        except Hidden as error:
-            yield f'mounts: {error}'
-        yield from (f'{check.name}: {check.reason}' for check in checks if check.value is None)
-        if self.history.trouble:
-            yield self.history.trouble
+def run_check(name: str, facts: Facts, health: Health) -> list[Check]:
+    """One check's results, or the reason why there are none."""
+    try:
+        return list(CHECKS[name](facts, health))
+    except UNREADABLE as error:
+        reason = str(error) if isinstance(error, Hidden) else f"not understood: {error!r}"
+        return [unknown(name, "", reason, "warn" if name in ESSENTIAL else "pass")]
 
 
-UTILIZATION = frozenset({'disk', 'inodes', 'memory', 'swap', 'cpu', 'files', 'conntrack'})
+def evaluate(health: Health, extra: Sequence[Check] = (), facts: Facts | None = None) -> Verdict:
+    """Judge everything, and `extra` with it, in little more than STATVFS_DEADLINE whatever hangs. Thread-safe."""
+    facts = facts or Facts(health.host)
+    with health.lock:
+        checks = (*(check for name in CHECKS for check in run_check(name, facts, health)), *extra)
+        health.save()
+    notes = [f"{check.name}: {check.reason}" for check in checks if check.value is None]
+    if "mounts" in vars(facts):      # else there is a note why not
+        notes.insert(0, f'mounts from {facts.mounts.source}{"" if facts.mounts.exact else UNCERTAIN}')
+    visibility = (*notes, *([health.trouble] if health.trouble else []))
+    return Verdict("", facts.now, checks, visibility, os.uname().nodename, facts.uptime).keep(lambda _: True)
 
 
 def troubles(verdict: Verdict) -> str:
     """The reasons of all checks that do not pass, the worst first."""
-    bad = sorted((check for check in verdict.checks if check.status != 'pass'), key=lambda check: -STATUSES.index(check.status))
-    return '; '.join(check.reason for check in bad)
+    worst_first = sorted(verdict.checks, key=lambda check: -STATUSES.index(check.status))
+    return "; ".join(check.reason for check in worst_first if check.status != "pass")
 
 
 def health_json(verdict: Verdict) -> dict[str, object]:
     """draft-inadarei-api-health-check-06. `status` and the reasons come first: some probes keep only 1 KiB."""
-    when = datetime.fromtimestamp(verdict.time, UTC).strftime('%Y-%m-%dT%H:%M:%SZ')
+    when, output = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(verdict.time)), troubles(verdict)
     checks: dict[str, list[dict[str, object]]] = {}
     for check in verdict.checks:
-        row = {'componentId': check.component, 'componentType': 'system', 'status': check.status, 'observedValue': check.value,
-               'observedUnit': check.unit, 'limit': check.limit, 'time': when,
-               'output': check.reason if check.status != 'pass' or check.value is None else ''}
-        kind = 'utilization' if check.name in UTILIZATION else 'value'
-        checks.setdefault(f'{check.name}:{kind}', []).append({key: value for key, value in row.items() if value != ''})
-    return {'status': verdict.status, **({'output': text} if (text := troubles(verdict)) else {}), 'time': when,
-            'description': f'health of {verdict.host}', 'notes': list(verdict.visibility), 'checks': checks}
+        row = {"componentId": check.component, "componentType": "system", "status": check.status,
+               "observedValue": check.value, "observedUnit": check.unit, "limit": check.limit, "time": when,
+               "output": check.reason if check.status != "pass" or check.value is None else ""}
+        key = f'{check.name}:{"utilization" if check.name in UTILIZATION else "value"}'
+        checks.setdefault(key, []).append({name: value for name, value in row.items() if value != ""})
+    return {"status": verdict.status, **({"output": output} if output else {}), "time": when,
+            "description": f"health of {verdict.host}", "notes": list(verdict.visibility), "checks": checks}
 
 
 def health_text(verdict: Verdict) -> str:
     """The verdict in plain words on the first line, then a line for each check."""
-    well = f'{verdict.host} is well by {len(verdict.checks)} checks, up {span_words(verdict.uptime)}'
-    lines = [f'{verdict.status}: {troubles(verdict) or well}']
-    lines += [f'{check.status}  {check.name:15}  {check.reason}' for check in verdict.checks]
-    return '\n'.join(lines + [f'note  {note}' for note in verdict.visibility]) + '\n'
+    well = f"{verdict.host} is well by {len(verdict.checks)} checks, up {span_words(verdict.uptime)}"
+    return "\n".join([f"{verdict.status}: {troubles(verdict) or well}",
+                      *(f"{check.status}  {check.name:15}  {check.reason}" for check in verdict.checks),
+                      *(f"note  {note}" for note in verdict.visibility), ""])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# exposition: node_exporter's names, Prometheus text
+# --------------------------------------------------------------------------------------------------------------------
+
+Labels = tuple[tuple[str, str], ...]
+Sample = tuple[str, Labels, float]      # metric, labels, value
+SKIP_DISK = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
+SENSOR = re.compile(r"((temp|in|curr|power|energy|humidity|fan)\d+)_(input|min|max|crit|crit_hyst|crit_alarm)")
+SENSOR_UNITS = {"temp": ("_celsius", 1e-3), "in": ("_volts", 1e-3), "curr": ("_amps", 1e-3), "power": ("_watt", 1e-6),
+                "energy": ("_joule_total", 1e-6), "humidity": ("", 1e-6), "fan": ("_rpm", 1.0)}
+HOTPLUG_IDLE = 3 * USER_HZ    # jiffies that idle may go back before the CPU counts as new (node_exporter)
+CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+OS_LABELS = ("build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant", "variant_id",
+             "version", "version_codename", "version_id")
+STAT_NAMES = {"intr": "intr_total", "ctxt": "context_switches_total", "processes": "forks_total",
+              "btime": "boot_time_seconds", "procs_running": "procs_running", "procs_blocked": "procs_blocked"}
+NETCLASS = {"carrier": ("carrier", 1), "mtu": ("mtu_bytes", 1), "speed": ("speed_bytes", 125000), "flags": ("flags", 1),
+            "tx_queue_len": ("transmit_queue_length", 1), "carrier_changes": ("carrier_changes_total", 1),
+            "ifindex": ("iface_id", 1), "statistics/rx_nohandler": ("receive_nohandler_total", 1)}
+NETWORK_STATE = ("operstate", "carrier", "statistics/rx_nohandler")
+NETWORK_FACTS = ("mtu", "flags", "speed", "tx_queue_len", "carrier_changes", "ifindex", "address", "broadcast", "duplex",
+                 "ifalias")
+NETWORK_LABELS = ("address", "broadcast", "duplex", "operstate", "adminstate", "ifalias")
+THERMAL = (("temp", "thermal_zone_temp", "zone", 1e-3), ("cur_state", "cooling_device_cur_state", "name", 1),
+           ("max_state", "cooling_device_max_state", "name", 1))
+
+
+def scaled(prefix: str, names: str) -> list[tuple[str, float]]:
+    """'a_total b_bytes*512 -' → metric names and their factors to base units, for the columns of a file; '-' is left out."""
+    fields = (field.partition("*") for field in names.split())
+    return [(prefix + name if name != "-" else "", json.loads(factor or "1")) for name, _, factor in fields]
+
+
+DISK_COLUMNS = scaled(
+    "node_disk_", "reads_completed_total reads_merged_total read_bytes_total*512 read_time_seconds_total*1e-3 "
+    "writes_completed_total writes_merged_total written_bytes_total*512 write_time_seconds_total*1e-3 io_now "
+    "io_time_seconds_total*1e-3 io_time_weighted_seconds_total*1e-3 discards_completed_total discards_merged_total "
+    "discarded_sectors_total discard_time_seconds_total*1e-3 flush_requests_total flush_requests_time_seconds_total*1e-3")
+NET_COLUMNS = [(f"node_network_{way}_{name}_total", 1.0) for way, last in (
+    ("receive", ("frame", "compressed", "multicast")), ("transmit", ("colls", "carrier", "compressed")))
+    for name in ("bytes", "packets", "errs", "drop", "fifo", *last)]
+SOFTNET_COLUMNS = scaled("node_softnet_", "processed_total dropped_total times_squeezed_total - - - - - "
+                         "cpu_collision_total received_rps_total flow_limit_count_total backlog_len")
+SCHED_COLUMNS = scaled("node_schedstat_", "- - - - - - running_seconds_total*1e-9 waiting_seconds_total*1e-9 timeslices_total")
+
+
+@functools.lru_cache(maxsize=8192)
+def label_text(labels: Labels) -> str:
+    """(('device', 'eth0'),) → '{device="eth0"}'."""
+    escaped = ((name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for name, value in labels)
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}" if labels else ""
+
+
+@functools.lru_cache(maxsize=2048)
+def head_text(name: str, words: str) -> str:
+    """A metric's HELP and TYPE. By its name it is a counter or a gauge; the kernel's own names do not tell: untyped."""
+    kind = "untyped" if name.startswith(("node_vmstat_", "node_netstat_")) else "gauge"
+    words = words or name.partition("_")[2].replace("_", " ").capitalize() + "."
+    return f'# HELP {name} {words}\n# TYPE {name} {"counter" if name.endswith("_total") else kind}'
+
+
+def render(samples: Iterable[Sample], helps: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """Prometheus text format 0.0.4: the samples of one metric stand together, in the order of their first one."""
+    found: dict[str, list[str]] = {}
+    for name, labels, value in samples:
+        if name not in found:
+            found[name] = [head_text(name, helps.get(name, ""))]
+        found[name].append(f"{name}{label_text(labels)} {value!r}" if labels else f"{name} {value!r}")
+    return "\n".join([line for lines in found.values() for line in lines] + [""]).encode(errors="replace")
+
+
+def plain(prefix: str, pairs: Iterable[tuple[str, float]]) -> Iterator[Sample]:
+    """Samples without labels."""
+    return ((prefix + name, (), value) for name, value in pairs)
+
+
+def columns(label: str, names: Sequence[tuple[str, float]], rows: Iterable[tuple[str, Iterable[int]]]) -> Iterator[Sample]:
+    """The samples of a table whose rows are (label value, numbers); rows may be short."""
+    for key, row in rows:
+        labels = ((label, key),)
+        yield from ((name, labels, number * factor) for (name, factor), number in zip(names, row) if name)
+
+
+def numbers(*rows: str) -> Callable[[Facts], Iterable[Sample]]:
+    """The collector of metrics that are each one word of a file below PROC: 'metric=file' or 'metric=file=place'."""
+    fields = [(name, file, int(place)) for name, file, place in (f"{row}=0".split("=")[:3] for row in rows)]
+    return lambda facts: plain("node_", ((name, float(facts.get(file, bytes.split)[place])) for name, file, place in fields))
+
+
+def collect_cpu(facts: Facts) -> Iterator[Sample]:
+    """CPU seconds. A mode never goes back, though the kernel's iowait and idle do (node_exporter #1903)."""
+    floor = facts.host.cpu_floor
+    for name, row in facts.get("stat", parse_stat).items():
+        if name.startswith("cpu") and name != "cpu":
+            old = floor.get(name, row)
+            kept = floor[name] = tuple(map(max, row, old)) if row[3] > old[3] - HOTPLUG_IDLE else row
+            for place, jiffies in enumerate(kept):
+                metric = "node_cpu_seconds_total" if place < len(CPU_MODES) else "node_cpu_guest_seconds_total"
+                yield metric, (("cpu", name[3:]), ("mode", CPU_MODES[place % len(CPU_MODES)])), jiffies / USER_HZ
+
+
+def collect_filesystem(facts: Facts) -> Iterator[Sample]:
+    """What hangs, fails or is hidden has device_error 1 and no sizes."""
+    mounts = facts.mounts
+    for mount in (mount for mount in (*mounts.seen, *mounts.hidden) if mount.fstype != "overlay"):
+        usage = facts.usage.get(mount.point, "hidden by the sandbox")
+        error, sizes = (usage, ()) if isinstance(usage, str) else ("", usage)
+        device, point, (major, _, minor) = ("device", mount.source), ("mountpoint", mount.point), mount.device.partition(":")
+        labels = (device, point, ("fstype", mount.fstype), ("device_error", error))
+        options = mount.super_options | (mount.options if mounts.exact else frozenset())
+        yield "node_filesystem_device_error", labels, int(bool(error))
+        yield "node_filesystem_readonly", labels, int(not options.isdisjoint(("ro", "emergency_ro")))
+        yield "node_filesystem_mount_info", (device, ("major", major), ("minor", minor), point), 1
+        for name, value in zip(("size_bytes", "free_bytes", "avail_bytes", "files", "files_free"), sizes):
+            yield f"node_filesystem_{name}", labels, value
+
+
+def quiet(host: Host, name: str) -> str:
+    """A file of SYS, '' where there is none: drivers answer EINVAL for what they do not know."""
+    try:
+        return host.read_sys(name)
+    except Hidden:
+        return ""
+
+
+@functools.lru_cache(maxsize=256)
+def network_facts(host: Host, device: str, minute: int) -> Mapping[str, str]:
+    """What changes seldom, read once a minute: a file of sysfs costs 10 µs."""
+    return {file: quiet(host, f"class/net/{device}/{file}") for file in NETWORK_FACTS}
+
+
+def collect_netclass(facts: Facts) -> Iterator[Sample]:
+    """/sys/class/net shows the network of this process: if the host has more devices than that, it is another one."""
+    devices = sorted(os.listdir(f"{facts.host.sys}/class/net"))
+    if not set(facts.get("net/dev", parse_net_dev)) <= set(devices):
+        raise Hidden("hidden by PrivateNetwork")
+    for device in devices:
+        text = {file: quiet(facts.host, f"class/net/{device}/{file}") for file in NETWORK_STATE}
+        text |= network_facts(facts.host, device, int(facts.now // 60))
+        label = (("device", device),)
+        yield "node_network_up", label, int(text["operstate"] == "up")
+        for file, (name, factor) in NETCLASS.items():
+            if text[file] and text[file] != "-1":      # a speed that is not known
+                yield f"node_network_{name}", label, int(text[file], 0) * factor
+        text["adminstate"] = "up" if int(text["flags"] or "0", 0) & 1 else "down"
+        yield "node_network_info", (*label, *((name, text[name]) for name in NETWORK_LABELS)), 1
+
+
+def collect_sockstat(facts: Facts) -> Iterator[Sample]:
+    """Sockets in use; memory in pages and in bytes."""
+    for row in facts.get("net/sockstat", parse_table) + (facts.find("net/sockstat6", parse_table) or []):
+        for name, value in zip(row[1::2], row[2::2]):
+            yield f"node_sockstat_{row[0][:-1]}_{name}", (), int(value)
+            if name == "mem":
+                yield f"node_sockstat_{row[0][:-1]}_mem_bytes", (), int(value) * PAGE_SIZE
+
+
+def collect_conntrack(facts: Facts) -> Iterator[Sample]:
+    """Connections tracked, and what became of packets, summed over all CPUs."""
+    rows = facts.get("net/stat/nf_conntrack", parse_conntrack)
+    yield "node_nf_conntrack_entries", (), rows[0]["entries"]
+    yield "node_nf_conntrack_entries_limit", (), facts.integers(CONNTRACK_MAX)[0]
+    for name in ("found", "invalid", "ignore", "insert", "insert_failed", "drop", "early_drop", "search_restart"):
+        yield f"node_nf_conntrack_stat_{name}", (), sum(row[name] for row in rows)
+
+
+def collect_system(facts: Facts) -> Iterator[Sample]:
+    """uname(2), the time, and os-release(5)."""
+    names, zone = os.uname(), time.localtime(facts.now)
+    domain = (facts.find("sys/kernel/domainname", bytes.decode) or "(none)").strip()
+    yield "node_uname_info", (("sysname", names.sysname), ("release", names.release), ("version", names.version),
+                              ("machine", names.machine), ("nodename", names.nodename), ("domainname", domain)), 1
+    yield "node_time_seconds", (), facts.now
+    yield "node_time_zone_offset_seconds", (("time_zone", zone.tm_zone),), zone.tm_gmtoff
+    text = facts.host.slurp(f"{facts.host.root}/etc/os-release").decode(errors="replace")
+    lines = (line.partition("=") for line in text.splitlines())
+    found = collections.defaultdict(str, {key.lower(): value.strip('\'"') for key, _, value in lines})
+    yield "node_os_info", tuple((name, found[name]) for name in OS_LABELS), 1
+    if number := re.match(r"\d+(\.\d+)?", found["version_id"]):
+        yield "node_os_version", tuple((name, found[name]) for name in ("id", "id_like", "name")), float(number[0])
+
+
+def collect_hwmon(facts: Facts) -> Iterator[Sample]:
+    """Sensors. A chip is called by the bus and name of its device, which do not change with the order of drivers."""
+    host, seen = facts.host, set()
+    for entry in sorted(os.listdir(f"{host.sys}/class/hwmon")):
+        *_, bus, device = os.path.realpath(f"{host.sys}/class/hwmon/{entry}/device").split("/")
+        name, bus, device = (re.sub(r"[^a-z0-9:_]", "_", word.lower()).strip("_")
+                             for word in (quiet(host, f"class/hwmon/{entry}/name"), bus, device))
+        chip = f"{bus}_{device}" if device != "device" else name or entry
+        chip = f"{chip}_{entry}" if chip in seen else chip
+        seen.add(chip)
+        yield "node_hwmon_chip_names", (("chip", chip), ("chip_name", name)), 1
+        for match in map(SENSOR.fullmatch, sorted(os.listdir(f"{host.sys}/class/hwmon/{entry}"))):
+            if match and (text := quiet(host, f"class/hwmon/{entry}/{match[0]}")):
+                unit, factor = SENSOR_UNITS[match[2]]
+                kind = match[2] if match[3] == "input" else f"{match[2]}_{match[3]}"
+                yield f"node_hwmon_{kind}{unit}", (("chip", chip), ("sensor", match[1])), int(text) * factor
+
+
+def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
+    """Temperatures by zone, and how far the cooling devices throttle."""
+    for entry in sorted(os.listdir(f"{facts.host.sys}/class/thermal")):
+        kind = ("type", quiet(facts.host, f"class/thermal/{entry}/type"))
+        for file, metric, label, factor in THERMAL:
+            if text := quiet(facts.host, f"class/thermal/{entry}/{file}"):
+                yield f"node_{metric}", ((label, re.sub(r"\D", "", entry)), kind), int(text) * factor
+
+
+def collect_process(facts: Facts) -> Iterator[Sample]:
+    """This process, under the names that Prometheus' client libraries share."""
+    fields = facts.host.slurp(f"{facts.host.own}/stat").rpartition(b") ")[2].split()      # proc_pid_stat(5) from (3) on
+    user, system, started, virtual, resident = (int(fields[place]) for place in (11, 12, 19, 20, 21))
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)]
+    files, space = (limit if limit != resource.RLIM_INFINITY else 1 << 64 for limit in limits)
+    start = facts.now - time.clock_gettime(time.CLOCK_BOOTTIME) + started / USER_HZ
+    return plain("process_", (
+        ("cpu_seconds_total", (user + system) / USER_HZ), ("resident_memory_bytes", resident * PAGE_SIZE),
+        ("virtual_memory_bytes", virtual), ("virtual_memory_max_bytes", space), ("max_fds", files),
+        ("open_fds", len(os.listdir(f"{facts.host.own}/fd"))), ("threads", threading.active_count()),
+        ("start_time_seconds", round(start, 1))))
+
+
+COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
+    "arp": lambda facts: (("node_arp_entries", (("device", device),), count) for device, count in collections.Counter(
+        row[-1] for row in facts.get("net/arp", parse_table)[1:]).items()),
+    "conntrack": collect_conntrack, "cpu": collect_cpu, "filesystem": collect_filesystem, "hwmon": collect_hwmon,
+    "netclass": collect_netclass, "process": collect_process, "sockstat": collect_sockstat,
+    "system": collect_system, "thermal_zone": collect_thermal_zone,
+    "diskstats": lambda facts: columns("device", DISK_COLUMNS, (
+        (row[2], map(int, row[3:])) for row in facts.get("diskstats", parse_table) if not SKIP_DISK.match(row[2]))),
+    "entropy": numbers("entropy_available_bits=sys/kernel/random/entropy_avail",
+                       "entropy_pool_size_bits=sys/kernel/random/poolsize"),
+    "filefd": numbers("filefd_allocated=sys/fs/file-nr", "filefd_maximum=sys/fs/file-nr=2"),
+    "kernel_hung": numbers("kernel_hung_tasks_total=sys/kernel/hung_task_detect_count"),
+    "loadavg": numbers("load1=loadavg", "load5=loadavg=1", "load15=loadavg=2"),
+    "meminfo": lambda facts: plain("node_memory_", (
+        (name.replace("(", "_").replace(")", "") + ("" if name.startswith("HugePages_") else "_bytes"), value)
+        for name, value in facts.get("meminfo", parse_meminfo).items())),
+    "netdev": lambda facts: columns("device", NET_COLUMNS, facts.get("net/dev", parse_net_dev).items()),
+    "netstat": lambda facts: plain("node_netstat_", {
+        **facts.get("net/snmp", parse_netstat), **facts.get("net/netstat", parse_netstat),
+        **(facts.find("net/snmp6", parse_snmp6) or {})}.items()),
+    "pressure": lambda facts: plain("node_pressure_", (
+        (f'{name}_{"waiting" if who == "some" else "stalled"}_seconds_total', row["total"] / 1e6)
+        for name in ("cpu", "io", "memory", "irq")
+        for who, row in (facts.find(f"pressure/{name}", parse_pressure) or {}).items() if (name, who) != ("cpu", "full"))),
+    "processes": numbers("processes_max_processes=sys/kernel/pid_max", "processes_max_threads=sys/kernel/threads-max"),
+    "schedstat": lambda facts: columns("cpu", SCHED_COLUMNS, (
+        (row[0][3:], map(int, row[1:])) for row in facts.get("schedstat", parse_table) if row[0].startswith("cpu"))),
+    "softnet": lambda facts: columns("cpu", SOFTNET_COLUMNS, (
+        (str(int(row[12], 16) if len(row) > 12 else place), (int(field, 16) for field in row))
+        for place, row in enumerate(facts.get("net/softnet_stat", parse_table)))),
+    "stat": lambda facts: plain("node_", (
+        (STAT_NAMES[name], row[0]) for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES)),
+    "timex": lambda facts: plain("node_timex_", [("sync_status", int("synchronized" in os.listdir(facts.host.timesync)))]),
+    "udp_queues": lambda facts: (
+        ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
+        for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table) or []]
+        for place, queue in enumerate(("tx", "rx"))),
+    "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_vmstat).items()),
+}
+
+
+def collect(facts: Facts, verdict: Verdict) -> Iterator[Sample]:
+    """Everything, and how long and whether each collector worked. logwatch_health_status is 0 pass, 1 warn, 2 fail."""
+    for collector, run in COLLECTORS.items():
+        begin, success, label = time.perf_counter(), 1, (("collector", collector),)
+        try:
+            samples = list(run(facts))
+        except UNREADABLE:
+            samples, success = [], 0
+        yield from samples
+        yield "node_scrape_collector_duration_seconds", label, round(time.perf_counter() - begin, 6)
+        yield "node_scrape_collector_success", label, success
+    known = [check for check in verdict.checks if check.value is not None or check.status != "pass"]
+    for name in dict.fromkeys(check.name for check in known):
+        level = max(STATUSES.index(check.status) for check in known if check.name == name)
+        yield "logwatch_health_status", (("check", name),), level
 
 # --------------------------------------------------------------------------------------------------------------------
 # HTTP: request, response, negotiation, problem documents
@@ -2566,6 +3377,14 @@ class Request(NamedTuple):
     peer: str
     local: bool
     gone: Callable[[], bool] = lambda: False
+    threaded: bool = True       # whether the server has a thread for a stream
+
+
+def client_address(peer: str, headers: Mapping[str, str]) -> str:
+    """Whose request it is: a proxy on this machine says so in the last hop of X-Forwarded-For; nobody else is believed."""
+    last = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    local = peer in ("unix", "::1") or peer.startswith("127.")
+    return last if local and re.fullmatch(r"[0-9A-Fa-f:.]{2,45}", last) else peer
 
 
 class Response(NamedTuple):
@@ -2588,6 +3407,7 @@ MEDIA = {
     "html": "text/html; charset=utf-8",
     "json": "application/json",
     "ndjson": "application/x-ndjson",
+    "sse": "text/event-stream",
     "health": "application/health+json",
 }
 JSON = json.JSONEncoder(separators=(",", ":")).encode      # ASCII only: escapes C0, DEL, C1, bidi and U+2028
@@ -2639,6 +3459,30 @@ def body_of(pieces: Iterable[bytes]) -> bytes | Iterator[bytes]:
     return itertools.chain([first], whole)
 
 
+class Body:
+    """Pieces of an answer, with something to release behind the last of them, or when nobody wants them any more."""
+
+    def __init__(self, pieces: Iterator[bytes], release: Callable[[], None]) -> None:
+        self._pieces, self._release = pieces, release
+        self._held = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Release it, once."""
+        held, self._held = self._held, False
+        if held:
+            self._release()
+
+
 def reply(media: str, body: bytes | Iterator[bytes], headers: Sequence[tuple[str, str]] = (), status: int = 200) -> Response:
     """A response in one of MEDIA."""
     return Response(status, (("Content-Type", MEDIA[media]), *headers), body)
@@ -2688,12 +3532,45 @@ def parse_format(text: str) -> str:
     return text
 
 
+def parse_words(text: str) -> str:
+    """A fixed string within a line."""
+    if not text or re.search(r"[\0\r\n]", text):
+        raise ValueError("a string that is not empty and holds no line break and no NUL")
+    return text
+
+
+def parse_pattern(text: str) -> str:
+    """A regular expression; whether it is one, the child says that runs it."""
+    if not text or len(text) > REGEX_CHARACTERS or "\0" in text:
+        raise ValueError(f"a regular expression of 1 to {REGEX_CHARACTERS} characters")
+    return text
+
+
+def parse_time(text: str) -> float:
+    """A time as since= and until= spell it, in seconds since the epoch."""
+    return parse_when(text, time.time())
+
+
 PARAMETERS = (
     Parameter("n", parse_integer(1, LINES_MAX), f"how many lines, 1 to {LINES_MAX}; 100 if not given: the newest, the "
               "oldest of them first, as tail prints them"),
-    Parameter("after", parse_cursor, "the lines behind a cursor: page forward"),
-    Parameter("before", parse_cursor, "the lines before a cursor: page back"),
-    Parameter("format", parse_format, "text, html, json, ndjson or health, whatever the Accept header says"),
+    Parameter("q", parse_words, "lines with this fixed string; repeated: with all of them", repeat=True),
+    Parameter("not", parse_words, "lines without this fixed string; repeated: with none of them", repeat=True),
+    Parameter("re", parse_pattern, f"lines in which this regular expression (Python's syntax, {REGEX_CHARACTERS} "
+              "characters at most) is found"),
+    Parameter("i", parse_boolean, "1: ignore case in q, not and re"),
+    Parameter("A", parse_integer(0, CONTEXT_MAX), f"that many lines behind each, as grep prints them; up to {CONTEXT_MAX}"),
+    Parameter("B", parse_integer(0, CONTEXT_MAX), "that many lines before each"),
+    Parameter("C", parse_integer(0, CONTEXT_MAX), "that many lines around each"),
+    Parameter("since", parse_time, "lines from then on: 2026-11-22T14:05:01Z, '2026-11-22 14:05', 14:05, @1795352701, -15m, "
+              "-2h, today, yesterday; without a zone, the server's"),
+    Parameter("until", parse_time, "lines until then, spelled as in since"),
+    Parameter("level", parse_level, "lines of that severity or worse: emerg, alert, crit, err, warning, notice, info, "
+              "debug; a line without a severity is none of them"),
+    Parameter("after", parse_any_cursor, "the lines behind a cursor: page forward"),
+    Parameter("before", parse_any_cursor, "the lines before a cursor: page back"),
+    Parameter("follow", parse_boolean, "1: do not end; send new lines as they come, as text, NDJSON or server-sent events"),
+    Parameter("format", parse_format, "text, html, json, ndjson, sse or health, whatever the Accept header says"),
     Parameter("exclude", parse_label, "leave out a check", repeat=True),
 )
 
@@ -2703,7 +3580,8 @@ def parse_query(query: str, allowed: Sequence[str]) -> dict[str, Any]:
     try:
         pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_MAX)
     except UnicodeDecodeError:
-        raise Problem(400, "the query string is not UTF-8") from None
+        names = [part.partition("=")[0] for part in query.split("&") if "\ufffd" in urllib.parse.unquote(part)]
+        raise Problem(400, f"parameter {shown(', '.join(names))}: its value is not UTF-8; allowed: UTF-8") from None
     except ValueError:
         raise Problem(400, f"the query string has too many parameters; allowed: {QUERY_MAX}") from None
     args: dict[str, Any] = {}
@@ -2761,10 +3639,40 @@ class Site:
         self.config = config
         self.catalogue = Catalogue(config)
         self.index = ""             # the text of /, made of ROUTES
-        self._health = Health(Host(config.proc, state_dir=config.state_dir or None))
+        self._health = Health(Host(config.proc, state_dir=config.state_dir or None), config.limits)
         self._verdict: Verdict | None = None
         self._verdict_until = 0.0
         self._lock = threading.Lock()
+        self._watches: dict[str, Watch] = {}
+        self.streams = threading.BoundedSemaphore(FOLLOWERS_MAX)
+        self.stopping = threading.Event()
+
+    def watch(self, name: str) -> Watch:
+        """The watch on a log's files."""
+        with self._lock:
+            if name not in self._watches:
+                self._watches[name] = Watch(lambda: self._look(name))
+            return self._watches[name]
+
+    def _look(self, name: str) -> object:
+        if self.journal_unit(name) is not None:
+            return [os.stat(path).st_mtime_ns for folder in JOURNAL_FOLDERS
+                    for path in glob.glob(f"{glob.escape(folder)}/*/*.journal") if os.path.exists(path)]
+        try:
+            return newest_state(self.catalogue.find(name))
+        except Problem as problem:
+            return str(problem)
+
+    def journal_unit(self, name: str) -> str | None:
+        """The unit that a log has out of the journal, '' for all of the journal, None for a log of files."""
+        for configured, where in self.config.log:
+            if configured == name and where.startswith("journal:"):
+                return where.removeprefix("journal:")
+        return "" if name == "journal" and not self.config.log and self.config.log_root == LOG_ROOT else None
+
+    def journals(self) -> list[str]:
+        """The names of the logs that are out of the journal."""
+        return [name for name in ("journal", *(name for name, _ in self.config.log)) if self.journal_unit(name) is not None]
 
     def is_fresh(self) -> bool:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
@@ -2774,7 +3682,7 @@ class Site:
         """The verdict on this box, made again when it is older than VERDICT_SECONDS."""
         with self._lock:
             if not self._verdict or not self.is_fresh():
-                self._verdict = self._health.evaluate()
+                self._verdict = evaluate(self._health)
                 self._verdict_until = time.monotonic() + VERDICT_SECONDS
             return self._verdict
 
@@ -2790,38 +3698,37 @@ def timestamp(seconds: float | None) -> str | None:
 
 
 class Survey(NamedTuple):
-    """What a file's lines say: the name of their format, the times of the first and the last one."""
+    """What a file's lines say: their format, the times of the first and the last one; `changed` when it was written."""
 
     format: Format
     first: float | None
     last: float | None
+    changed: float
 
 
 def look_at_lines(root: str, file: File) -> Survey:
-    """The facts of a file, from the lines at its two ends."""
-    budget = Budget()
-    log = Log("", root, (file,))
-    with Stream(log, budget) as stream:
+    """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
+    with Stream(Log("", root, (file,)), Budget()) as stream:
         source = stream.source(0)
         head = source.read(0, SNIFF_BYTES).split(b"\n")
         tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES).split(b"\n") if isinstance(source, Plain) else []
     format_ = detect(head[:-1] or head)
-    reference = file.mtime_ns / 1e9
-    first, last = (next((stamp for line in lines if (stamp := format_.time(line, reference)) is not None), None)
+    changed = file.mtime_ns / 1e9
+    first, last = (next((stamp for line in lines if (stamp := format_.time(line, changed)) is not None), None)
                    for lines in (head, reversed(tail)))
-    return Survey(format_, first, last)
+    return Survey(format_, first, last, changed)
 
 
-def facts_of(site: Site, log: Log) -> Survey:
-    """The facts of a whole log: the format of its newest lines, the time of the oldest and of the newest one."""
+def survey_of(site: Site, log: Log) -> Survey:
+    """The survey of a whole log: the format of its newest lines, the times of the oldest and of the newest one."""
     files = [file for file in log.files if file.packing in ("", "gz") and file.size]
     found = []
     for file in files[:1] + files[-1:]:
-        with contextlib.suppress(Unreadable, Moved, OSError):
+        with contextlib.suppress(Unreadable, Moved):
             found.append(site.catalogue.memory.recall(look_at_lines, log.root, file))
     if not found:
-        return Survey(TEXT, None, None)
-    return Survey(found[-1].format, found[0].first, found[-1].last)
+        return Survey(TEXT, None, None, 0.0)
+    return Survey(found[-1].format, found[0].first, found[-1].last, found[-1].changed)
 
 
 def log_state(site: Site, log: Log) -> dict[str, object]:
@@ -2834,9 +3741,18 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
             problem = error
         except Moved:
             pass
-    facts = facts_of(site, log) if log.files else Survey(TEXT, None, None)
-    return {"name": log.name, "format": facts.format.name, "bytes": sum(file.size for file in log.files),
-            "first": timestamp(facts.first), "last": timestamp(facts.last), "rotations": max(0, len(log.files) - 1),
+    survey = survey_of(site, log)
+    return {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
+            "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
+            "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
+
+
+def journal_state(name: str) -> dict[str, object]:
+    """A row of the catalogue for a log out of the journal."""
+    problem = journal_problem()
+    files = [os.stat(path) for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/*.journal")]
+    return {"name": name, "format": "journal", "bytes": sum(found.st_size for found in files), "first": None,
+            "last": timestamp(max((found.st_mtime for found in files), default=None)), "rotations": max(0, len(files) - 1),
             "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
 
 
@@ -2856,7 +3772,7 @@ def answer_livez(site: Site, request: Request, args: Args) -> Response:
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
     """/logs: the catalogue."""
     format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
-    rows = [log_state(site, log) for log in site.catalogue.logs()]
+    rows = [journal_state(name) for name in site.journals()] + [log_state(site, log) for log in site.catalogue.logs()]
     if format_ == "json":
         return reply("json", JSON({"logs": rows}).encode() + b"\n")
     if format_ == "ndjson":
@@ -2877,28 +3793,128 @@ def log_row(row: Mapping[str, object], width: int) -> str:
     return f"{line}\n    not readable: {row['reason']}\n" + (f"    fix: {row['fix']}\n" if row["fix"] else "")
 
 
-def page_of_log(site: Site, name: str, query: Query, budget: Budget) -> tuple[Log, Page]:
-    """A page of a log's lines; it starts again when logrotate moves files meanwhile."""
-    for _ in range(RACES):
-        log = site.catalogue.find(name)
-        try:
-            with Stream(log, budget) as stream:
-                return log, read_page(stream, query)
-        except Moved:
-            continue
-        except OSError as error:
-            raise Problem(500, f"log {name} cannot be read: {error.strerror}") from None
+def criteria_of(args: Args) -> Criteria:
+    """What lines must be, of the parameters."""
+    return Criteria(args.get("q", ()), args.get("not", ()), args.get("re", ""), args.get("i", False), args.get("since"),
+                    args.get("until"), args.get("level"))
+
+
+def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex | None) -> Query:
+    """A query of the parameters, for lines of a format; `regex` is running."""
+    around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
+    matches = regex.matches if regex else None
+    if not survey:
+        return Query(args.get("n", 100), make_pick(criteria._replace(since=None, until=None, level=None),
+                     no_time, no_level, matches), args.get("after"), args.get("before"))
+    time_of = functools.partial(time_of_line, survey)
+    pick = make_pick(criteria, time_of, survey.format.level, matches)
+    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), make_window(criteria, time_of), around)
+
+
+def no_time(line: bytes) -> float | None:
+    """Journal entries are chosen by time in journalctl."""
+    return None
+
+
+def no_level(line: bytes) -> int | None:
+    """Journal entries are chosen by severity in journalctl."""
+    return None
+
+
+def time_of_line(survey: Survey, line: bytes) -> float | None:
+    """The time of a line, or None."""
+    return survey.format.time(line.rstrip(b"\n"), survey.changed)
+
+
+def read_log(site: Site, name: str, args: Args, budget: Budget) -> tuple[Survey | None, Page]:
+    """A page of a log's lines; it starts again when logrotate moves files meanwhile. Raises Problem."""
+    criteria = criteria_of(args)
+    unit = site.journal_unit(name)
+    with contextlib.ExitStack() as stack:
+        regex = stack.enter_context(Regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
+        if unit is not None:
+            return None, read_journal(name, unit, query_of(args, criteria, None, regex), criteria, budget)
+        for _ in range(RACES):
+            log = site.catalogue.find(name)
+            survey = survey_of(site, log)
+            if criteria.is_timed() and survey.format is TEXT and any(file.size for file in log.files):
+                raise Problem(400, f"log {name} has no times that logwatch can read, so since and until cannot be asked of it",
+                              "search with q=, or page with before=")
+            try:
+                with Stream(log, budget) as stream:
+                    return survey, read_page(stream, query_of(args, criteria, survey, regex))
+            except Moved:
+                continue
     raise Problem(503, f"log {name} is being moved faster than it can be read", headers=[("Retry-After", "1")])
 
 
 def answer_lines(site: Site, request: Request, args: Args, name: str) -> Response:
     """/logs/NAME: lines."""
-    format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
+    following = args.get("follow", False)
+    format_ = negotiate(request, args, ("text", "ndjson", "sse") if following else ("text", "html", "json", "ndjson"))
     if "after" in args and "before" in args:
         raise Problem(400, "parameters after and before exclude each other; one is allowed")
-    query = Query(args.get("n", 100), every_line, args.get("after"), args.get("before"))
-    log, page = page_of_log(site, name, query, Budget(gone=request.gone))
-    return render_page(site, request, log, page, format_)
+    if "C" in args and ("A" in args or "B" in args):
+        raise Problem(400, "parameter C stands for both A and B; C alone or A and B are allowed")
+    if following:
+        return answer_follow(site, request, args, name, format_)
+    survey, page = read_log(site, name, args, Budget(gone=request.gone))
+    return render_page(request, survey, page, format_, any(args.get(letter) for letter in "ABC"))
+
+
+def answer_follow(site: Site, request: Request, args: Args, name: str, format_: str) -> Response:
+    """/logs/NAME?follow=1: the newest lines, or those behind a cursor, and then new ones as they come."""
+    unfit = [letter for letter in ("A", "B", "C", "before", "until") if letter in args]
+    if unfit:
+        raise Problem(400, f"parameter {unfit[0]} does not go with follow")
+    last = request.headers.get("last-event-id")         # of a browser that comes back: it wins over its first URL
+    if last:
+        args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
+    survey, first = read_log(site, name, args, Budget(gone=request.gone))
+
+    def read(place: str) -> Page:
+        if not place:
+            return first
+        return read_log(site, name, dict(args) | {"after": parse_any_cursor(place)}, Budget(gone=request.gone))[1]
+    if not site.streams.acquire(blocking=False):
+        raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", headers=[("Retry-After", "5")])
+    pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
+    if not request.threaded:            # a stream would take the only worker: one batch, and come back for the next
+        pages = iter([first])
+    headers = [("X-Accel-Buffering", "no")]             # Nginx would hold back lines until a buffer is full
+    return reply(format_, Body(stream_pieces(pages, survey, format_), site.streams.release), headers)
+
+
+def stream_pieces(pages: Iterator[Page | Problem | None], survey: Survey | None, format_: str) -> Iterator[bytes]:
+    """What a stream sends."""
+    if format_ == "sse":
+        yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000)
+    for page in pages:
+        if page is None:
+            yield b": ping\n\n" if format_ == "sse" else b"\n" if format_ == "ndjson" else b""
+        elif isinstance(page, Problem):
+            yield trouble_piece(page, format_)
+        elif format_ == "text":
+            yield safe_text(b"".join(line_text(item.line) for item in page.found))
+        else:
+            yield b"".join(entry_piece(page, item, survey, format_) for item in page.found)
+
+
+def entry_piece(page: Page, item: Found, survey: Survey | None, format_: str) -> bytes:
+    """A line as NDJSON, or as a server-sent event whose id is its cursor. JSON has no line break inside."""
+    data = JSON(entry_of(page, item, survey)).encode()
+    return b"id: %b\ndata: %b\n\n" % (page.cursor(item.mark).encode(), data) if format_ == "sse" else data + b"\n"
+
+
+def trouble_piece(problem: Problem, format_: str) -> bytes:
+    """What a stream says of lines that are lost (event: gap), or that cannot be read for now (event: problem)."""
+    event = "gap" if problem.status == 410 else "problem"
+    data = JSON(problem.document()).encode()
+    if format_ == "sse":
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+    if format_ == "ndjson":
+        return JSON({event: problem.document()}).encode() + b"\n"
+    return safe_text(f"-- logwatch: {event}: {problem} --\n".encode())
 
 
 def relative_link(request: Request, **changed: str) -> str:
@@ -2907,31 +3923,41 @@ def relative_link(request: Request, **changed: str) -> str:
     return "?" + urllib.parse.urlencode([*pairs, *changed.items()])
 
 
-def render_page(site: Site, request: Request, log: Log, page: Page, format_: str) -> Response:
+def render_page(request: Request, survey: Survey | None, page: Page, format_: str, grouped: bool) -> Response:
     """A page of lines in one of the formats, with its links and its scan report."""
-    following = relative_link(request, after=page.next)
+    following = relative_link(request, after=page.next) if page.next else ""
     previous = relative_link(request, before=page.prev) if page.prev else ""
-    links = f'<{following}>; rel="next"' + (f', <{previous}>; rel="prev"' if previous else "")
+    links = ", ".join(f'<{url}>; rel="{rel}"' for url, rel in ((following, "next"), (previous, "prev")) if url)
     scan = page.scan
     headers = (("Link", links), ("Logwatch-Scan", f"bytes={scan.bytes}, files={scan.files}, lines={scan.lines}, "
                                                   f"stop={scan.stop}"))
     if format_ in ("text", "html"):
-        text = (safe_text(line_text(line)) for _, line in page.found)
+        text = map(safe_text, grouped_text(page.found) if grouped else (line_text(item.line) for item in page.found))
         if format_ == "text":
             return reply("text", body_of(text), headers)
-        shown_links = [("../logs", "logs"), (following, "newer"), *([(previous, "older")] if previous else [])]
-        return reply("html", body_of(html_pieces(page.log, text, shown_links)), headers)
-    facts = facts_of(site, log)
-    entries = (JSON(entry_of(page, mark, line, facts.format, log)).encode() for mark, line in page.found)
+        shown_links = [("../logs", "logs"), (following, "newer"), (previous, "older")]
+        return reply("html", body_of(html_pieces(page.log, text, [link for link in shown_links if link[0]])), headers)
+    entries = (JSON(entry_of(page, item, survey)).encode() for item in page.found)
     if format_ == "ndjson":
         return reply("ndjson", body_of(entry + b"\n" for entry in entries), headers)
-    tail = {"scan": scan._asdict(), "next": following, "prev": previous or None}
+    tail = {"scan": scan._asdict(), "next": following or None, "prev": previous or None}
     return reply("json", body_of(json_pieces({"log": page.log}, entries, tail)), headers)
 
 
 def line_text(line: Line) -> bytes:
     """A line as text shows it."""
     return line.text + (b" [%d bytes cut]" % line.cut if line.cut else b"") + b"\n"
+
+
+def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
+    """Lines with context, as grep prints them: -- between groups that are not neighbours in their file."""
+    before: tuple[object, int] | None = None
+    for mark, line, *_ in found:
+        number = mark.number if isinstance(mark, Mark) else 0
+        if before and before != (number, line.start):
+            yield b"--\n"
+        yield line_text(line)
+        before = number, line.end
 
 
 def json_pieces(head: Mapping[str, object], entries: Iterator[bytes], tail: Mapping[str, object]) -> Iterator[bytes]:
@@ -2951,78 +3977,70 @@ def html_pieces(title: str, text: Iterable[bytes], links: Sequence[tuple[str, st
     yield end
 
 
-def entry_of(page: Page, mark: Mark, line: Line, format_: Format, log: Log) -> dict[str, object]:
+def entry_of(page: Page, item: Found, survey: Survey | None) -> dict[str, object]:
     """A line as JSON gives it: unknown is null."""
-    level = format_.level(line.text)
+    line = item.line
+    details = item.details or (details_of(line, survey) if survey else Details(None, None, {}, ""))
     entry: dict[str, object] = {
-        "time": timestamp(format_.time(line.text, log.files[-1].mtime_ns / 1e9)), "log": page.log,
-        "level": None if level is None else LEVELS[level], "message": line.text.decode("utf-8", "backslashreplace"),
-        "fields": format_.fields(line.text), "cursor": page.cursor(mark)}
-    return entry | ({"cut": line.cut} if line.cut else {}) | ({"partial": True} if line.partial else {})
+        "time": timestamp(details.time), "log": page.log, "level": None if details.level is None else LEVELS[details.level],
+        "message": details.message, "fields": details.fields, "cursor": page.cursor(item.mark)}
+    marks = {"cut": line.cut, "partial": line.partial, "context": item.context}
+    return entry | {name: value for name, value in marks.items() if value}
+
+
+def details_of(line: Line, survey: Survey) -> Details:
+    """What a line's text says."""
+    format_ = survey.format
+    return Details(format_.time(line.text, survey.changed), format_.level(line.text), format_.fields(line.text),
+                   line.text.decode("utf-8", "backslashreplace"))
 
 
 def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
     """/logs/NAME/raw: the bytes of the live file as they were when the request came."""
-    log = site.catalogue.find(name)
+    log = site.catalogue.find(name) if site.journal_unit(name) is None else None
+    if not log:
+        raise Problem(404, f"log {name} is the journal: it has no file to give; /logs/{name} has its lines")
     try:
         fd = open_below(log.root, log.files[-1].parts)
     except Unreadable as error:
         raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
     except Moved:
         raise Problem(503, f"log {name} is being rotated", headers=[("Retry-After", "1")]) from None
-    body = FileBody(fd)
+    try:
+        return file_response(request, fd, f"{name}.log")
+    except Problem:
+        os.close(fd)
+        raise
+
+
+def file_response(request: Request, fd: int, name: str) -> Response:
+    """An open file, or the Range of it that is asked for; its length is what it is now. Raises Problem 416."""
     found = os.fstat(fd)
-    # Strong: whatever changes the bytes changes the time or the size; the inode tells a rotated file from its successor.
-    etag = f'"{hashlib.blake2b(repr((found.st_ino, found.st_size, found.st_mtime_ns)).encode(), digest_size=12).hexdigest()}"'
+    # Strong: what changes the bytes changes time or size; the inode tells a rotated file from its successor.
+    identity = repr((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)).encode()
+    etag = f'"{hashlib.blake2b(identity, digest_size=12, key=cursor_key()).hexdigest()}"'
+    if request.headers.get("if-none-match", "") in (etag, "*"):
+        os.close(fd)
+        return Response(304, (("ETag", etag),), b"")
+    wanted = request.headers.get("range", "")
+    if request.headers.get("if-range", etag) != etag:       # a date is too weak here: logs change within the second
+        wanted = ""
+    part = parse_range(wanted, found.st_size) if wanted else None
+    first, last = part or (0, found.st_size - 1)
     headers = [("ETag", etag), ("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream"),
                ("Last-Modified", email.utils.formatdate(found.st_mtime, usegmt=True)),
-               ("Content-Disposition", f'attachment; filename="{name}.log"')]
-    if request.headers.get("if-none-match", "") in (etag, "*"):
-        body.close()
-        return Response(304, tuple(headers[:1]), b"")
-    wanted = request.headers.get("range", "")
-    if request.headers.get("if-range", etag) != etag:       # a date is weak here: a log changes within the second
-        wanted = ""
-    try:
-        part = parse_range(wanted, found.st_size) if wanted else None
-    except Problem:
-        body.close()
-        raise
-    if part is None:
-        return Response(200, (*headers, ("Content-Length", str(found.st_size))), body.part(0, found.st_size))
-    first, last = part
-    headers += [("Content-Range", f"bytes {first}-{last}/{found.st_size}"), ("Content-Length", str(last - first + 1))]
-    return Response(206, tuple(headers), body.part(first, last + 1))
+               ("Content-Disposition", f'attachment; filename="{name}"'), ("Content-Length", str(last - first + 1))]
+    if part:
+        headers.append(("Content-Range", f"bytes {first}-{last}/{found.st_size}"))
+    return Response(206 if part else 200, tuple(headers),
+                    Body(file_pieces(fd, first, last + 1), functools.partial(os.close, fd)))
 
 
-class FileBody:
-    """A part of a file as pieces of a body; the file is closed at the end of it, or when nobody wants it any more."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._start = self._end = 0
-
-    def part(self, start: int, end: int) -> Self:
-        """The bytes from start to end."""
-        self._start, self._end = start, end
-        return self
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = os.pread(self._fd, min(4 * PIECE_BYTES, self._end - self._start), self._start) if self._fd >= 0 else b""
-        if not piece:
-            self.close()
-            raise StopIteration
-        self._start += len(piece)
-        return piece
-
-    def close(self) -> None:
-        """Close the file, once."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+def file_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of a file between two places, as far as they are there."""
+    while start < end and (piece := os.pread(fd, min(PIECE_BYTES, end - start), start)):
+        yield piece
+        start += len(piece)
 
 
 @functools.lru_cache(maxsize=8)
@@ -3079,7 +4097,8 @@ ROUTES = (
     Route("/livez", answer_livez, (), "ok, as long as the server answers", "/livez", lambda site: True),
     Route("/logs", answer_logs, ("format",), "which logs there are, how large, from when to when, readable or why not",
           "/logs"),
-    Route("/logs/{name}", answer_lines, ("n", "after", "before", "format"), "the newest lines of a log and its "
+    Route("/logs/{name}", answer_lines, ("n", "q", "not", "re", "i", "A", "B", "C", "since", "until", "level", "after",
+                                         "before", "follow", "format"), "the newest lines of a log and its "
           "rotations; Link leads to older and newer ones", "/logs/syslog?n=20"),
     Route("/logs/{name}/raw", answer_raw, (), "the bytes of its live file, with Range", "/logs/syslog/raw"),
 )
@@ -3098,9 +4117,11 @@ def index_text(listen: Address) -> str:
 
 
 class Call(NamedTuple):
-    """An answer that still has to be worked out: it may read files, so the server leaves it to a worker."""
+    """An answer that still has to be worked out: it may read files, so the server leaves it to a worker. One that
+    `streams` takes a thread for as long as it lasts."""
 
     run: Callable[[], Response]
+    streams: bool
 
 
 class Application:
@@ -3118,7 +4139,8 @@ class Application:
             args = parse_query(request.query, route.parameters)
         except Problem as problem:
             return problem_response(problem)
-        call = Call(lambda: self._answer(functools.partial(route.handler, self.site, request, args, **names)))
+        handler = functools.partial(route.handler, self.site, request, args, **names)
+        call = Call(lambda: self._answer(handler), args.get("follow", False))
         return call.run() if route.instant(self.site) else call
 
     def respond(self, request: Request) -> Response:
@@ -3131,6 +4153,9 @@ class Application:
             return handler()
         except Problem as problem:
             return problem_response(problem)
+        except OSError as error:
+            status = 503 if error.errno in EXHAUSTED else 500
+            return problem_response(Problem(status, f"the log cannot be read: {error.strerror}", headers=[("Retry-After", "1")]))
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
             where = error.__traceback__
             while where and where.tb_next:
@@ -3183,8 +4208,9 @@ def request_of_environ(environ: Mapping[str, Any]) -> Request:
     peer = str(environ.get("REMOTE_ADDR") or "unix")
     # PEP 3333 hands the decoded path as if it were Latin-1.
     path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace") or "/"
-    return Request(str(environ["REQUEST_METHOD"]), path, str(environ.get("QUERY_STRING", "")), headers, peer,
-                   peer == "unix")
+    return Request(str(environ["REQUEST_METHOD"]), path, str(environ.get("QUERY_STRING", "")), headers,
+                   client_address(peer, headers),
+                   peer == "unix", threaded=bool(environ.get("wsgi.multithread")))
 
 
 @functools.cache
@@ -3239,8 +4265,8 @@ def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
     path, _, query = parse_target(target)
     connection = headers.get("connection", "").lower().split(",")
     options = {option.strip() for option in connection}
-    keep = "close" not in options if version == b"HTTP/1.1" else "keep-alive" in options
-    return Request(method.decode(), path, query, headers, peer, local), keep
+    keep = "close" not in options and (version == b"HTTP/1.1" or "keep-alive" in options)
+    return Request(method.decode(), path, query, headers, client_address(peer, headers), local), keep
 
 
 def parse_headers(lines: Sequence[bytes]) -> dict[str, str]:
@@ -3313,7 +4339,54 @@ def http_date(seconds: int) -> str:
 
 def access_line(peer: str, request: str, status: int, size: int, seconds: float) -> str:
     """A line of the access log: one line whatever the request held, and never its query string."""
-    return f"{peer} {ascii(request)[:200]} {status} {size} {seconds * 1000:.1f}ms\n"
+    return f"{peer} {ascii(request[:200])} {status} {size} {seconds * 1000:.1f}ms\n"
+
+
+def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
+    """What goes over the wire for an answer, in the pieces to send. Raises ValueError where a body turns out shorter than
+    its Content-Length: the connection must not go on."""
+    if isinstance(response.body, bytes):
+        head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
+        yield head if request.method == "HEAD" else head + response.body
+        return
+    length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
+    head = render_head(response, keep, None, length is None)
+    if request.method == "HEAD":
+        yield head
+        return
+    size = 0
+    for piece in filter(None, response.body):
+        yield head + (piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
+        head = b""
+        size += len(piece)
+    if length is None:
+        yield head + b"0\r\n\r\n"
+    elif head:
+        yield head
+    if length is not None and size != length:
+        raise ValueError("the file became shorter while it was sent")
+
+
+class Sending:
+    """An answer on its way to a client, as far as the socket takes it."""
+
+    def __init__(self, request: Request, response: Response, keep: bool, started: float) -> None:
+        self.request, self.response, self.started = request, response, started
+        self.sent = 0
+        self._frames = frames(request, response, keep)
+        self._rest = b""
+
+    def push(self, sock: socket.socket) -> bool:
+        """Send what the socket takes now. Whether that was all of it; raises OSError or ValueError where it cannot be."""
+        while rest := self._rest or next(self._frames, b""):
+            self._rest = rest
+            try:
+                count = sock.send(rest)
+            except BlockingIOError:
+                return False
+            self._rest = rest[count:]
+            self.sent += count
+        return True
 
 
 class Notifier:
@@ -3400,13 +4473,16 @@ def socket_address(listener: socket.socket) -> str:
 class Connection:
     """A client: its socket, what it sent and was not answered yet, and until when it may stay silent."""
 
-    __slots__ = ("buffer", "busy", "deadline", "local", "peer", "sock", "waiting")
+    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "peer", "sending", "sock", "waiting")
 
     def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
         self.sock, self.peer, self.local = sock, peer, local
         self.buffer = b""
         self.busy = False               # with a worker
+        self.keep = True                # open for a further request behind this one
+        self.broken = False             # not to be used any more
         self.waiting = True             # for the first byte of a request
+        self.sending: Sending | None = None     # what it is slow to take
         self.deadline = now + HEADER_SECONDS
 
     def is_gone(self) -> bool:
@@ -3420,9 +4496,9 @@ class Connection:
 
 
 class Server:
-    """An HTTP/1.1 server. One thread has all connections that wait for a request, so a thousand slow ones cost memory
-    and no thread; a bounded pool of workers makes the answers that read files and sends what does not fit a socket's
-    buffer. What is at hand is answered on the loop itself.
+    """An HTTP/1.1 server. One thread has all connections that wait for a request, or are slow to take an answer, so that
+    any number of them costs no other thread; a bounded pool of workers makes the answers that read files. What is at hand
+    is answered on the loop itself.
     """
 
     def __init__(self, make_application: Callable[[], Application], listeners: Sequence[socket.socket],
@@ -3432,10 +4508,11 @@ class Server:
         config = self.application.site.config
         self._log, self._workers = config.access_log, config.workers
         self._pool = concurrent.futures.ThreadPoolExecutor(config.workers, "worker")
+        self._streams = concurrent.futures.ThreadPoolExecutor(FOLLOWERS_MAX, "stream")
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._connections: dict[int, Connection] = {}
-        self._done: collections.deque[tuple[Connection, bool]] = collections.deque()
-        self._again: collections.deque[Connection] = collections.deque()    # with requests left in their buffers
+        self._done: collections.deque[Connection] = collections.deque()     # that workers are through with, for now
+        self._again: set[Connection] = set()    # with whole requests left in their buffers
         self._epoll = select.epoll()
         self._wake_in, self._wake_out = socket.socketpair()
         self._accepting = False
@@ -3455,23 +4532,30 @@ class Server:
         self._notifier.notify("READY=1")
         while not self._finished(time.monotonic()):
             self._turn()
+        for connection in self._connections.values():
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)      # ends the scans and streams that still run
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._streams.shutdown(wait=False, cancel_futures=True)
 
     def _turn(self) -> None:
         """One round: what is due, what is readable, what workers have finished."""
         now = time.monotonic()
         self._accept_switch(now)
-        for fd, _ in self._epoll.poll(self._patience(now)):
+        for fd, events in self._epoll.poll(self._patience(now)):
             if fd in self._listeners:
                 self._accept(self._listeners[fd])
             elif fd == self._wake_in.fileno():
                 with contextlib.suppress(BlockingIOError):
                     self._wake_in.recv(4096)
-            elif fd in self._connections:
+            elif fd in self._connections and events & select.EPOLLIN and not self._connections[fd].sending:
                 self._receive(self._connections[fd])
+            elif fd in self._connections:
+                self._writable(self._connections[fd])
         while self._done:
-            self._take_back(*self._done.popleft())
-        for connection in [self._again.popleft() for _ in range(len(self._again))]:
+            self._take_back(self._done.popleft())
+        again, self._again = self._again, set()
+        for connection in again:
             if connection.sock.fileno() in self._connections and not connection.busy:
                 self._serve(connection)
         while self._signals:
@@ -3525,6 +4609,13 @@ class Server:
             self._connections[sock.fileno()] = connection
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 
+    def _writable(self, connection: Connection) -> None:
+        """A slow client takes more, or is gone."""
+        if connection.sending:
+            self._lend(connection, self._pool, self._push)
+        else:
+            self._close(connection)
+
     def _drop_idlest(self) -> None:
         """Make room: the connection that will time out first goes, so that slow clients never lock out others."""
         idle = [connection for connection in self._connections.values() if not connection.busy]
@@ -3538,14 +4629,16 @@ class Server:
         self._sweep_at = now + 0.5
         for connection in list(self._connections.values()):
             if not connection.busy and now > connection.deadline:
-                if connection.buffer:
-                    self._say(connection, None, problem_response(Problem(408, f"the request's head took longer than "
-                                                                         f"{HEADER_SECONDS:.0f} s")), False, now)
+                if connection.buffer and not connection.sending:
+                    late = Problem(408, f"the request's head took longer than {HEADER_SECONDS:.0f} s")
+                    self._say(connection, problem_response(late), "", False, now)
                 self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         if self._connections.pop(connection.sock.fileno(), None):
             connection.sock.close()     # which also takes it out of the epoll set
+            if connection.sending:
+                self._finish(connection, connection.sending)
 
     # Requests ----------------------------------------------------------------------------------------------------
 
@@ -3576,7 +4669,7 @@ class Server:
             if not self._serve_one(connection, head):
                 return
         if b"\r\n\r\n" in connection.buffer:
-            self._again.append(connection)
+            self._again.add(connection)
         elif connection.buffer:
             if len(connection.buffer) > HEADERS_BYTES:
                 self._reject(connection, Problem(431, f"the request's head is longer than {HEADERS_BYTES} bytes"))
@@ -3598,81 +4691,108 @@ class Server:
             self._reject(connection, problem, head)
             return False
         request = request._replace(gone=connection.is_gone)
-        keep = keep and self._stop_at is None
+        connection.keep = keep = keep and self._stop_at is None
         prepared = self.application.prepare(request)
+        if isinstance(prepared, Call) and self._busy >= self._workers + FOLLOWERS_MAX + QUEUE_MAX:
+            prepared = problem_response(Problem(503, "too many requests at once", headers=[("Retry-After", "1")]))
         if isinstance(prepared, Response):
-            if not self._say(connection, request, prepared, keep, started):
+            going = self._say(connection, prepared, f"{request.method} {request.path}", keep, started)
+            if not going:
                 self._close(connection)
-                return False
-            return True
-        if self._busy >= self._workers + QUEUE_MAX:
-            busy = Problem(503, "too many requests at once", headers=[("Retry-After", "1")])
-            if not self._say(connection, request, problem_response(busy), keep, started):
-                self._close(connection)
-                return False
-            return True
+            return going
+        work = functools.partial(self._stream if prepared.streams else self._work, prepared.run, request, started)
+        self._lend(connection, self._streams if prepared.streams else self._pool, work)
+        return False
+
+    def _lend(self, connection: Connection, pool: concurrent.futures.Executor, work: Callable[[Connection], None]) -> None:
+        """Give a connection to a worker, out of sight of the loop."""
         self._busy += 1
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
-        self._pool.submit(self._work, connection, request, prepared, keep, started)
-        return False
+        pool.submit(work, connection)
 
     def _reject(self, connection: Connection, problem: Problem, head: bytes = b"") -> None:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
         line = head.partition(b"\r\n")[0].partition(b"?")[0].decode("latin-1")
-        self._say(connection, None, problem_response(problem), False, time.monotonic(), line)
+        self._say(connection, problem_response(problem), line, False, time.monotonic())
         with contextlib.suppress(OSError):
             connection.sock.shutdown(socket.SHUT_WR)        # so that a reset does not overtake the answer
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
 
-    def _say(self, connection: Connection, request: Request | None, response: Response, keep: bool, started: float,
-             line: str = "") -> bool:
-        """Send a small answer at once. False where the connection has to be closed."""
+    def _say(self, connection: Connection, response: Response, line: str, keep: bool, started: float) -> bool:
+        """Send a small answer at once. Whether the connection may go on; one that does not take it may not."""
         body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
         head = render_head(response, keep, len(body) if response.status != 304 else None, False)
-        data = head if request and request.method == "HEAD" else head + body
+        data = head if line.startswith("HEAD ") else head + body
         try:
             sent = connection.sock.send(data)
         except OSError:
             sent = 0
-        self._record(connection, request, response.status, sent, started, line)
+        self._record(connection.peer, line, response.status, sent, started)
         return keep and sent == len(data)
 
-    def _record(self, connection: Connection, request: Request | None, status: int, size: int, started: float,
-                line: str = "") -> None:
+    def _record(self, peer: str, line: str, status: int, size: int, started: float) -> None:
         if self._log:
-            text = f"{request.method} {request.path}" if request else line
-            write_stderr(access_line(connection.peer, text, status, size, time.monotonic() - started))
+            write_stderr(access_line(peer, line, status, size, time.monotonic() - started))
 
     # Workers -----------------------------------------------------------------------------------------------------
 
-    def _work(self, connection: Connection, request: Request, call: Call, keep: bool, started: float) -> None:
-        """In a worker: make the answer and send it, however long the client takes, up to its limit."""
-        response = call.run()
-        status, size = response.status, 0
+    def _work(self, run: Callable[[], Response], request: Request, started: float, connection: Connection) -> None:
+        """In a worker: make the answer, and send as much of it as the client takes at once."""
+        connection.sending = Sending(request, run(), connection.keep, started)
+        self._push(connection)
+
+    def _push(self, connection: Connection) -> None:
+        """In a worker: send what the client takes, and give the connection back; `sending` stays while there is more."""
+        sending = connection.sending
         try:
-            connection.sock.settimeout(SEND_SECONDS)
-            size = send_response(connection.sock, request, response, keep)
-            connection.sock.setblocking(False)
-        except (OSError, ValueError):       # a client that vanished, or a file that became shorter than was promised
-            keep = False
-        finally:
-            close_body(response.body)
-        self._record(connection, request, status, size, started)
-        self._done.append((connection, keep))
+            if sending and sending.push(connection.sock):
+                connection.sending = None
+                self._finish(connection, sending)
+        except (OSError, ValueError):           # a client that vanished, or a file that became shorter than was promised
+            connection.broken = True
+        self._give_back(connection)
+
+    def _stream(self, run: Callable[[], Response], request: Request, started: float, connection: Connection) -> None:
+        """In a thread of its own: send an answer that does not end, as it comes."""
+        sending = Sending(request, run(), False, started)
+        writable = select.poll()
+        writable.register(connection.sock, select.POLLOUT)
+        with contextlib.suppress(OSError):      # the client has vanished
+            while not sending.push(connection.sock) and writable.poll(SEND_SECONDS * 1000):
+                pass
+        self._finish(connection, sending)
+        connection.broken = True                # a stream is the last answer of its connection
+        self._give_back(connection)
+
+    def _finish(self, connection: Connection, sending: Sending) -> None:
+        close_body(sending.response.body)
+        request = sending.request
+        self._record(request.peer, f"{request.method} {request.path}", sending.response.status, sending.sent, sending.started)
+
+    def _give_back(self, connection: Connection) -> None:
+        self._done.append(connection)
         with contextlib.suppress(BlockingIOError):
             self._wake_out.send(b"\0")
 
-    def _take_back(self, connection: Connection, keep: bool) -> None:
+    def _take_back(self, connection: Connection) -> None:
         """Have a connection again that a worker had."""
         self._busy -= 1
         connection.busy = False
-        if not keep:
+        now = time.monotonic()
+        if connection.sending and not connection.broken:
+            connection.deadline = now + SEND_SECONDS
+            self._epoll.register(connection.sock.fileno(), select.EPOLLOUT)
+            slow = [other for other in self._connections.values() if other.sending and not other.busy]
+            if len(slow) > SLOW_MAX:
+                self._close(min(slow, key=lambda other: other.deadline))
+        elif connection.broken or not connection.keep:
             self._close(connection)
-            return
-        self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
-        self._serve(connection)
+        else:
+            connection.deadline = now + HEADER_SECONDS
+            self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
+            self._serve(connection)
 
     # Signals -----------------------------------------------------------------------------------------------------
 
@@ -3681,6 +4801,7 @@ class Server:
             self._reload()
         elif self._stop_at is None:
             self._notifier.notify("STOPPING=1")
+            self.application.site.stopping.set()
             self._stop_at = time.monotonic()
 
     def _reload(self) -> None:
@@ -3690,7 +4811,7 @@ class Server:
         try:
             application = self._make()
         except ConfigError as error:
-            write_stderr(f"logwatch: configuration not reread, the old one stays: {error}\n")
+            write_stderr(f"logwatch: configuration not reread, the old one stays: {' '.join(str(error).split())}\n")
         else:
             if application.site.config.listen != self.application.site.config.listen:
                 write_stderr("logwatch: listen has changed: that takes a restart\n")
@@ -3704,37 +4825,14 @@ class Server:
         worked on until the deadline."""
         if self._stop_at is None:
             return False
-        return now > self._stop_at + (DRAIN_SECONDS if self._busy else LAME_SECONDS)
+        at_work = self._busy or any(connection.sending for connection in self._connections.values())
+        return now > self._stop_at + (DRAIN_SECONDS if at_work else LAME_SECONDS)
 
 
 def write_stderr(text: str) -> None:
     """A line on stderr in one write; a log that cannot be written is no reason to stop serving."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode("ascii", "backslashreplace"))
-
-
-def send_response(sock: socket.socket, request: Request, response: Response, keep: bool) -> int:
-    """Send an answer of any size; the number of body bytes sent. Raises OSError, or ValueError for a body that is
-    shorter than its Content-Length."""
-    if isinstance(response.body, bytes):
-        head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
-        sock.sendall(head if request.method == "HEAD" else head + response.body)
-        return len(response.body)
-    length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-    head = render_head(response, keep, None, length is None)
-    if request.method == "HEAD":
-        sock.sendall(head)
-        return 0
-    size = 0
-    for piece in response.body:
-        sock.sendall(head + (piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)))
-        head = b""
-        size += len(piece)
-    if length is None:
-        sock.sendall(head + b"0\r\n\r\n")
-    elif size != length:
-        raise ValueError("the file became shorter while it was sent")
-    return size
 
 # --------------------------------------------------------------------------------------------------------------------
 # command line: serve, get, config
@@ -3756,8 +4854,9 @@ def command_serve(config: Config, reread: Callable[[], Config], argument: str) -
                      "runuser -u nobody -G adm -- python3 logwatch.py, or install logwatch.service\n")
     notifier = Notifier(os.environ)
     listeners = inherited_sockets(os.environ)
+    wanted = str(config.listen) if config.listen.path or config.listen.port else ""
     stale = [listener for listener in listeners if os.environ.get("LISTEN_FDNAMES", "").startswith("http")
-             and config.listen.port and socket_address(listener) != str(config.listen)]
+             and wanted and socket_address(listener) != wanted]         # out of the fd store, before listen was changed
     for listener in stale:
         listener.close()
         listeners.remove(listener)
@@ -3789,7 +4888,8 @@ def command_config(config: Config, reread: Callable[[], Config], argument: str) 
     """Print the effective configuration as commented INI."""
     print("[logwatch]")
     for option in OPTIONS:
-        value = getattr(config, option.name.replace("-", "_"))
+        value: Any = config.limits.get(option.name)
+        value = getattr(config, option.name.replace("-", "_")) if value is None else value
         print(f"\n# {option.help}\n# --{option.name} {option.metavar}, {environment_name(option)}")
         texts = [option_text(item) for item in value] if option.repeat else [option_text(value)]
         print(f"{option.name} = " + "\n    ".join(texts))
@@ -3800,6 +4900,8 @@ def option_text(value: object) -> str:
     """A value as its option's parser reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.15g}"
     return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
 
 
@@ -3834,7 +4936,7 @@ def own_digest() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 for success, 1 for an answer that is a problem, 2 for a wrong option."""
     parser = make_parser()
-    options = vars(parser.parse_args(argv))
+    options = vars(parser.parse_intermixed_args(argv))
     if (options["command"] == "get") != bool(options["argument"]):
         parser.error("get wants a URL-PATH, such as '/health'; other commands want none")
     flags = {option.name: given for option in OPTIONS if (given := options[option.name.replace("-", "_")]) is not None}

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The tests of logwatch: `python3 test_logwatch.py [-v] [Class.test_claim ...]`, standard library only.
 
@@ -1559,7 +1558,7 @@ class MalformedRequests(Case):
 
     def test_a_target_cannot_leave_the_routes(self) -> None:
         for target in words('//evil.example/ /../etc/passwd /logs/..%2f..%2fetc%2fpasswd /logs/%2e%2e '
-                            '/logs//etc/passwd /% /logs/app%00 /logs/%0d%0aX:1 /logs/%zz /logs/%ff /logs/a/b/c /livez/ /LIVEZ'):
+                            '/logs//etc/passwd /% /logs/app%00 /logs/%0d%0aX:1 /logs/%zz /logs/%ff /a/b/c /x/'):
             with self.subTest(target):
                 reply = self.server.get(target)
                 self.assertIn(reply.status, (400, 404))
