@@ -99,6 +99,10 @@ REGEX_MAX = 2                   # regular expressions at the same time: each may
 REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what an honest expression takes
 REGEX_BYTES = 256 << 20         # address space of the child
 REGEX_CHARACTERS = 500          # of a pattern
+TALLY_LINES = 5_000             # lines of a log that a scrape counts, about 20 ms; the rest is for the next one
+TALLY_SECONDS = 5.0             # between two looks at the logs for a health verdict
+ERRORS_SECONDS = 300.0          # of which the error rates are
+ERRORS_RESPONSES = 20           # responses below which their share of errors says nothing
 FOLLOWERS_MAX = 32              # streams at the same time, each with a thread that sleeps
 FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
 PING_SECONDS = 15.0             # of silence, after which a stream says that it is alive; Nginx gives up after 60
@@ -440,6 +444,8 @@ LIMITS = (  # check, unit, warn, fail (0: never), what is compared
     ("conntrack", "%", 75, 95, "tracked connections of the limit"),
     ("oom", "min", 60, 0, "time since the last OOM kill"),
     ("clock", "min", 180, 0, "time since the clock was last synchronised"),
+    ("errors", "%", 5, 50, "responses with status 5xx in the access logs of the last 5 min"),
+    ("error-lines", "per min", 60, 0, "lines of severity err or worse in the logs of the last 5 min"),
 )
 # every limit is an option: name, default, unit, help
 THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from here on")
@@ -698,6 +704,13 @@ def make_file(parts: tuple[str, ...], found: os.stat_result, live: bool) -> File
     return File(parts, found.st_ino, found.st_size, found.st_mtime_ns, parse_rotation(parts[-1]).packing, live)
 
 
+def finished(files: Sequence[File]) -> tuple[File, ...]:
+    """The files of a set, oldest first, without those that a compressor still writes: it removes the plain file last."""
+    names = {file.parts for file in files}
+    return rotation_order(file for file in files if not file.packing or (
+        *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
+
+
 def list_set(pattern: Pattern) -> tuple[File, ...]:
     """The files of a log now, oldest first. A listing that changes while it is read is read again.
 
@@ -712,11 +725,7 @@ def list_set(pattern: Pattern) -> tuple[File, ...]:
         if before is not None and {file[:2] for file in files} == {file[:2] for file in before}:
             break
         before = files
-    names = {file.parts for file in files}
-    # Beside its plain file a packed one is still being written: logrotate removes the plain one when it is done.
-    done = [file for file in files if not file.packing or (*file.parts[:-1], file.parts[-1][:-len(file.packing) - 1])
-            not in names]
-    return rotation_order(done)
+    return finished(files)
 
 
 def list_matches(entries: Iterable[os.DirEntry[str]], folders: tuple[str, ...], stem: str) -> Iterator[File]:
@@ -775,8 +784,8 @@ def is_text(root: str, file: File) -> bool:
             return True
 
 
-def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """The regular files below root, as parts; folders without permission are put into `closed`. No link is followed."""
+def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> Iterator[File]:
+    """The regular files below root; folders without permission are put into `closed`. No link is followed."""
     try:
         with os.scandir(os.path.join(root, *parts)) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -791,7 +800,9 @@ def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> It
         if entry.is_dir(follow_symlinks=False) and (*parts, entry.name) != ("journal",):
             yield from walk(root, (*parts, entry.name), closed)
         elif entry.is_file(follow_symlinks=False):
-            yield (*parts, entry.name)
+            with contextlib.suppress(FileNotFoundError):
+                rotation = parse_rotation(entry.name)
+                yield make_file((*parts, entry.name), entry.stat(follow_symlinks=False), entry.name == rotation.stem)
 
 
 def glob_escape(text: str) -> str:
@@ -804,7 +815,7 @@ class Catalogue:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.configured = {name: pattern_of_glob(name, where) for name, where in config.log
+        self._configured = {name: pattern_of_glob(name, where) for name, where in config.log
                            if not where.startswith("journal:")}
         self._discovered: dict[str, Pattern] = {}
         self.memory = Memory()
@@ -812,21 +823,19 @@ class Catalogue:
     def logs(self) -> list[Log]:
         """Every log, by name; those that cannot be listed carry the reason."""
         if self.config.log:
-            return [self._list(pattern) for pattern in self.configured.values()]
-        patterns, closed = self._discover()
-        self._discovered = patterns
-        logs = [log for log in map(self._list, patterns.values()) if log.files and self._is_text(log)]
-        return sorted(logs + closed)
+            return [self._list(pattern) for pattern in self._configured.values()]
+        logs, closed = self._discover()
+        return sorted([log for log in logs if self._is_text(log)] + closed, key=lambda log: log.name)
 
     def find(self, name: str) -> Log:
         """One log; only its own folder is listed. Raises Problem 404, or 403 with the reason."""
-        pattern = self.configured.get(name) or self._discovered.get(name)
+        pattern = self._configured.get(name) or self._discovered.get(name)
         log = self._list(pattern) if pattern else Log(name, "", ())
         if not log.files and not log.problem:
             log = next((log for log in self.logs() if log.name == name), log)
         if log.problem:
             raise Problem(403, f"log {name}: {log.problem.reason}", log.problem.fix)
-        if not log.files and name in self.configured:
+        if not log.files and name in self._configured:
             raise Problem(404, f"log {name}: no file matches {dict(self.config.log)[name]!r} now")
         if not log.files:
             raise Problem(404, f"there is no log {name!r}; /logs lists those there are")
@@ -844,22 +853,25 @@ class Catalogue:
                 raise
             return Log(pattern.name, pattern.root, (), Unreadable(f"{pattern.root}: {error.strerror}"))
 
-    def _discover(self) -> tuple[dict[str, Pattern], list[Log]]:
-        """Patterns of the rotation sets below log_root, and a Log with a problem for each closed folder."""
+    def _discover(self) -> tuple[list[Log], list[Log]]:
+        """The rotation sets below log_root, and a Log with a problem for each closed folder."""
         root = self.config.log_root
         closed: list[tuple[str, ...]] = []
-        stems: set[tuple[str, ...]] = set()
-        for parts in itertools.islice(walk(root, (), closed), FILES_MAX):
-            stem = parse_rotation(parts[-1]).stem
-            if not BINARY_NAME.fullmatch(stem):
-                stems.add((*parts[:-1], stem))
+        sets: dict[tuple[str, ...], list[File]] = {}
+        for file in itertools.islice(walk(root, (), closed), FILES_MAX):
+            sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
         patterns: dict[str, Pattern] = {}
-        for *folders, stem in sorted(stems):
+        logs = []
+        for (*folders, stem), files in sorted(sets.items()):
+            if BINARY_NAME.fullmatch(stem):
+                continue
             name = log_name(folders, stem)
             if name in patterns:
                 name += "~" + hashlib.blake2b(os.fsencode("/".join((*folders, stem))), digest_size=3).hexdigest()
             patterns[name] = Pattern(name, root, tuple(map(glob_escape, folders)), glob_escape(stem))
-        return patterns, [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
+            logs.append(Log(name, root, finished(files)))
+        self._discovered = patterns
+        return logs, [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
@@ -3360,6 +3372,68 @@ def collect(facts: Facts, verdict: Verdict) -> Iterator[Sample]:
         level = max(STATUSES.index(check.status) for check in known if check.name == name)
         yield "logwatch_health_status", (("check", name),), level
 
+
+class Tally:
+    """What was appended to a log since logwatch knows it: bytes, lines by severity, responses by status."""
+
+    def __init__(self) -> None:
+        self.seen: tuple[File, ...] = ()
+        self.place = ""
+        self.bytes = 0
+        self.levels: collections.Counter[str] = collections.Counter()
+        self.statuses: collections.Counter[str] = collections.Counter()
+
+    def add(self, line: Line, format_: Format) -> None:
+        """Count a line."""
+        self.bytes += line.end - line.start
+        level = format_.level(line.text)
+        self.levels["none" if level is None else LEVELS[level]] += 1
+        if format_.name == "access":
+            self.statuses[str(format_.fields(line.text).get("status", "none"))] += 1
+
+
+def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget) -> None:
+    """Count what was appended since the last time; of a log that is new to us nothing, and of much only a part, the rest
+    the next time."""
+    if tally.seen == log.files:
+        return
+    try:
+        with Stream(log, budget) as stream:
+            if not tally.place:
+                tally.place = stream.cursor(stream.end())
+            else:
+                page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
+                for item in page.found:
+                    tally.add(item.line, format_)
+                tally.place = page.next
+                if len(page.found) == TALLY_LINES or page.scan.stop != "complete":
+                    return
+            tally.seen = log.files
+    except Problem as problem:
+        tally.place = str(problem.members.get("oldest", ""))
+    except (Unreadable, Moved):
+        return
+
+
+HELPS = {
+    "logwatch_health_status": "The verdict on a check: 0 pass, 1 warn, 2 fail.",
+    "logwatch_log_bytes_total": "Bytes appended to a log since logwatch started.",
+    "logwatch_log_lines_total": "Lines appended to a log since logwatch started, by severity.",
+    "logwatch_http_responses_total": "Responses in an access log since logwatch started, by status code.",
+}
+
+
+def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
+    """The tallies of logs, by their names."""
+    for name, tally in tallies.items():
+        log = (("log", name),)
+        yield "logwatch_log_bytes_total", log, tally.bytes
+        for level, count in tally.levels.items():
+            yield "logwatch_log_lines_total", (*log, ("level", level)), count
+        for status, count in tally.statuses.items():
+            yield "logwatch_http_responses_total", (*log, ("status", status)), count
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # HTTP: request, response, negotiation, problem documents
 # --------------------------------------------------------------------------------------------------------------------
@@ -3408,6 +3482,7 @@ MEDIA = {
     "json": "application/json",
     "ndjson": "application/x-ndjson",
     "sse": "text/event-stream",
+    "metrics": "text/plain; version=0.0.4; charset=utf-8",
     "health": "application/health+json",
 }
 JSON = json.JSONEncoder(separators=(",", ":")).encode      # ASCII only: escapes C0, DEL, C1, bidi and U+2028
@@ -3526,9 +3601,9 @@ class Parameter(NamedTuple):
 
 
 def parse_format(text: str) -> str:
-    """One of the names of MEDIA."""
-    if text not in MEDIA:
-        raise ValueError(", ".join(MEDIA))
+    """One of the names of MEDIA that a client may ask for."""
+    if text not in MEDIA or text == "metrics":
+        raise ValueError(", ".join(name for name in MEDIA if name != "metrics"))
     return text
 
 
@@ -3632,6 +3707,77 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
 # --------------------------------------------------------------------------------------------------------------------
 # handlers: what each path answers; ROUTES is one screen
 # --------------------------------------------------------------------------------------------------------------------
+class Survey(NamedTuple):
+    """What a file's lines say: their format, the times of the first and the last one; `changed` when it was written."""
+
+    format: Format
+    first: float | None
+    last: float | None
+    changed: float
+
+
+def look_at_lines(root: str, file: File) -> Survey:
+    """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
+    with Stream(Log("", root, (file,)), Budget()) as stream:
+        source = stream.source(0)
+        head = source.read(0, SNIFF_BYTES).split(b"\n")
+        tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES).split(b"\n") if isinstance(source, Plain) else []
+    format_ = detect(head[:-1] or head)
+    changed = file.mtime_ns / 1e9
+    first, last = (next((stamp for line in lines if (stamp := format_.time(line, changed)) is not None), None)
+                   for lines in (head, reversed(tail)))
+    return Survey(format_, first, last, changed)
+
+
+class Rates:
+    """How many responses and errors there were in the last ERRORS_SECONDS, out of tallies that only grow."""
+
+    def __init__(self) -> None:
+        self._samples: collections.deque[tuple[float, int, int, int]] = collections.deque()
+
+    def checks(self, tallies: Iterable[Tally], health: Health) -> Iterator[Check]:
+        """The checks of 5xx responses and of error lines; unknown until there are two samples."""
+        now = time.monotonic()
+        responses = failed = lines = 0
+        for tally in tallies:
+            responses += tally.statuses.total()
+            failed += sum(count for status, count in tally.statuses.items() if status.startswith("5"))
+            lines += sum(tally.levels[level] for level in LEVELS[:4])
+        self._samples.append((now, responses, failed, lines))
+        while len(self._samples) > 2 and self._samples[1][0] < now - ERRORS_SECONDS:
+            self._samples.popleft()
+        then, *before = self._samples[0]
+        if now - then < 1.0:
+            yield unknown("errors", "", "needs two looks at the logs")
+            yield unknown("error-lines", "", "needs two looks at the logs")
+            return
+        responses, failed, lines = (max(0, count - old) for count, old in zip((responses, failed, lines), before, strict=True))
+        share = 100 * failed / responses if responses >= ERRORS_RESPONSES else 0.0
+        yield health.judge("errors", "", share, "%", f"{failed} of {responses} responses in {span_words(now - then)} were 5xx",
+                           share)
+        rate = lines * 60 / max(now - then, 60.0)
+        yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span_words(now - then)}", rate)
+
+
+def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
+    """The check of logs that cannot be read: one that was readable before rotation is the classic."""
+    count = 0
+    for log in logs:
+        try:
+            if log.problem:
+                raise log.problem
+            if log.files:
+                os.close(open_below(log.root, log.files[-1].parts))
+        except Unreadable as error:
+            count += 1
+            fix = f"; {error.fix}" if error.fix else ""
+            yield Check("logs", log.name, 1.0, "", "warn", "", f"log {log.name} cannot be read: {error.reason}{fix}")
+        except Moved:
+            continue
+    if not count:
+        yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
+
+
 class Site:
     """What outlives a request: the configuration, and what is remembered of the files and of the host."""
 
@@ -3639,8 +3785,14 @@ class Site:
         self.config = config
         self.catalogue = Catalogue(config)
         self.index = ""             # the text of /, made of ROUTES
-        self._health = Health(Host(config.proc, state_dir=config.state_dir or None), config.limits)
+        self.host = Host(config.proc, state_dir=config.state_dir or None)
+        self._health = Health(self.host, config.limits)
         self._verdict: Verdict | None = None
+        self.tallies: dict[str, Tally] = {}
+        self._rates = Rates()
+        self._log_checks: list[Check] = []
+        self._counted = -math.inf
+        self._count_lock = threading.Lock()
         self._verdict_until = 0.0
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
@@ -3674,6 +3826,19 @@ class Site:
         """The names of the logs that are out of the journal."""
         return [name for name in ("journal", *(name for name, _ in self.config.log)) if self.journal_unit(name) is not None]
 
+    def count_logs(self) -> None:
+        """Bring the tallies up to date, and the checks that are made of them."""
+        with self._count_lock:
+            budget = Budget(1.0)
+            logs = self.catalogue.logs()
+            for log in logs:
+                if log.files:
+                    update_tally(self.tallies.setdefault(log.name, Tally()), log, survey_of(self, log).format, budget)
+            for name in self.tallies.keys() - {log.name for log in logs}:
+                del self.tallies[name]
+            self._log_checks = [*unreadable_checks(logs), *self._rates.checks(self.tallies.values(), self._health)]
+            self._counted = time.monotonic()
+
     def is_fresh(self) -> bool:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
         return time.monotonic() < self._verdict_until
@@ -3682,7 +3847,9 @@ class Site:
         """The verdict on this box, made again when it is older than VERDICT_SECONDS."""
         with self._lock:
             if not self._verdict or not self.is_fresh():
-                self._verdict = evaluate(self._health)
+                if time.monotonic() > self._counted + TALLY_SECONDS:
+                    self.count_logs()
+                self._verdict = evaluate(self._health, self._log_checks)
                 self._verdict_until = time.monotonic() + VERDICT_SECONDS
             return self._verdict
 
@@ -3695,28 +3862,6 @@ def timestamp(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-class Survey(NamedTuple):
-    """What a file's lines say: their format, the times of the first and the last one; `changed` when it was written."""
-
-    format: Format
-    first: float | None
-    last: float | None
-    changed: float
-
-
-def look_at_lines(root: str, file: File) -> Survey:
-    """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
-    with Stream(Log("", root, (file,)), Budget()) as stream:
-        source = stream.source(0)
-        head = source.read(0, SNIFF_BYTES).split(b"\n")
-        tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES).split(b"\n") if isinstance(source, Plain) else []
-    format_ = detect(head[:-1] or head)
-    changed = file.mtime_ns / 1e9
-    first, last = (next((stamp for line in lines if (stamp := format_.time(line, changed)) is not None), None)
-                   for lines in (head, reversed(tail)))
-    return Survey(format_, first, last, changed)
 
 
 def survey_of(site: Site, log: Log) -> Survey:
@@ -4077,6 +4222,14 @@ def answer_health(site: Site, request: Request, args: Args, check: str = "") -> 
     return health_response(request, args, choose_checks(site.verdict(), args, check))
 
 
+def answer_metrics(site: Site, request: Request, args: Args) -> Response:
+    """/metrics: node_exporter's names, Prometheus text 0.0.4."""
+    verdict = site.verdict()
+    site.count_logs()
+    samples = itertools.chain(collect(Facts(site.host), verdict), tally_samples(site.tallies))
+    return reply("metrics", render(samples, HELPS))
+
+
 class Route(NamedTuple):
     """A row of ROUTES: a path with {names}, its handler and its parameters. An `instant` one needs no I/O, so the server
     answers it on its own loop."""
@@ -4095,6 +4248,8 @@ ROUTES = (
           "/health?format=text", Site.is_fresh),
     Route("/health/{check}", answer_health, ("format",), "one check of it", "/health/disk", Site.is_fresh),
     Route("/livez", answer_livez, (), "ok, as long as the server answers", "/livez", lambda site: True),
+    Route("/metrics", answer_metrics, (), "the host's and the logs' figures for Prometheus, under node_exporter's names",
+          "/metrics"),
     Route("/logs", answer_logs, ("format",), "which logs there are, how large, from when to when, readable or why not",
           "/logs"),
     Route("/logs/{name}", answer_lines, ("n", "q", "not", "re", "i", "A", "B", "C", "since", "until", "level", "after",
