@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import binascii
 import collections
 import concurrent.futures
 import configparser
@@ -44,8 +45,11 @@ import glob
 import grp
 import gzip
 import hashlib
+import hmac
 import html
 import http
+import http.client
+import ipaddress
 import itertools
 import json
 import math
@@ -53,7 +57,9 @@ import os
 import pwd
 import re
 import resource
+import secrets
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -108,6 +114,19 @@ FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resu
 PING_SECONDS = 15.0             # of silence, after which a stream says that it is alive; Nginx gives up after 60
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
 WATCH_SECONDS = 0.05            # between two looks at a followed log's files
+
+LOGROTATE_BYTES = 1 << 20       # bytes of logrotate's configuration in all; a busy server has 20 kB
+LOGROTATE_FILES = 300           # its files in all, and so the depth of includes; a busy server has 60
+EXPOSURE_MAX = 2.0              # of 10, by systemd-analyze: the shipped unit has 0.3 on a socket, 1.0 on TCP
+PROBE_SECONDS = 3.0             # for an answer through Nginx; a stream's first byte comes at once if nothing holds it
+COMMAND_SECONDS = 10            # for systemctl or systemd-analyze
+KEY_BYTES = 1 << 15             # bytes of a private key in PEM: 13 kB for 16384-bit RSA, twice that behind syslog heads
+PSEUDONYM_CACHE = 65_536        # addresses, about 10 MB: a busy site's clients in an hour
+SECRET_BYTES = 32               # bytes of os.urandom in a token
+AUTHORIZATION_BYTES = 1_024     # bytes of an Authorization header; beyond them it holds no token of ours
+PEERS_MAX = 4_096               # clients whose request rate is known; those seen longest ago are forgotten
+FAILURES_RATE = 0.2             # wrong tokens a second that a client may send
+FAILURES_BURST = 10             # wrong tokens that it may send at once
 
 HEADERS_BYTES = 16_384          # bytes of a request's head; nginx sends less than 8 KiB
 HEADERS_MAX = 64                # header lines a request
@@ -185,6 +204,18 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+SCOPES = frozenset({"health", "metrics", "logs", "raw"})
+
+
+class Token(NamedTuple):
+    """Who may read what. Only the secret's SHA-256 is kept; of 256 random bits there is nothing to guess."""
+
+    name: str
+    digest: str  # hex of SHA-256 of the secret
+    scopes: frozenset[str] = frozenset({"health", "metrics", "logs"})  # of SCOPES
+    logs: tuple[str, ...] = ()  # names of logs; empty: all
+
+
 class Config(NamedTuple):
     """The effective configuration: a field for each row of OPTIONS, with underscores for dashes; those of THRESHOLDS
     together."""
@@ -197,6 +228,10 @@ class Config(NamedTuple):
     allow_host: tuple[str, ...]
     access_log: bool
     workers: int
+    rate: int
+    mask: bool
+    pseudonyms: bool
+    tokens: tuple[Token, ...]       # the [token NAME] sections
     limits: Mapping[str, float]     # the rows that THRESHOLDS added, by their names
 
 
@@ -256,8 +291,8 @@ class Cursor(NamedTuple):
 class Line(NamedTuple):
     """One line: `text` without its newline, from `start` to `end` in the uncompressed file.
 
-    `cut` counts the bytes beyond LINE_BYTES that text lacks; `before` holds the bytes before start, and `after` those
-    before end where text does not (a cut line): cursors fingerprint them. `partial`: the newline is not written yet.
+    `cut` counts the bytes beyond LINE_BYTES that text lacks; `before` and `after` hold the bytes before start and before
+    end, as they are in the file: cursors fingerprint them. `partial`: the newline is not written yet.
     """
 
     start: int
@@ -464,6 +499,11 @@ OPTIONS = (
            repeat=True),
     Option("access-log", parse_boolean, "yes", "yes|no", "a line on stderr for each request"),
     Option("workers", parse_integer(1, 64), "8", "N", "requests that may read files at the same time"),
+    Option("rate", parse_integer(0, 100_000), "100", "N", "requests a second that a client may send which read files; 0: "
+           "any number"),
+    Option("mask", parse_boolean, "yes", "yes|no", "hide secrets in lines from those who have no token with the scope raw"),
+    Option("pseudonyms", parse_boolean, "no", "yes|no", "show them pseudonyms for IP addresses: the same for the same, alike "
+           "for neighbours"),
     *(Option(name, parse_number, f"{default:.15g}", "N", f"health: {help_} ({unit}; 0: never)")
       for name, default, unit, help_ in THRESHOLDS),
 )
@@ -474,8 +514,8 @@ def environment_name(option: Option) -> str:
     return "LOGWATCH_" + option.name.replace("-", "_").upper()
 
 
-def read_ini(path: str) -> dict[str, list[str]]:
-    """The [logwatch] section of an INI file: option name -> its lines. Raises ConfigError."""
+def read_ini(path: str) -> dict[str, dict[str, str]]:
+    """The sections of an INI file: [logwatch] and those of tokens. Raises ConfigError."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"))
     try:
         with open(path, encoding="utf-8") as file:
@@ -483,10 +523,29 @@ def read_ini(path: str) -> dict[str, list[str]]:
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     for section in parser.sections():
-        if section != "logwatch":
-            raise ConfigError(f"{path}: section [{section}] is unknown; allowed: [logwatch]")
-    values = dict(parser["logwatch"]) if parser.has_section("logwatch") else {}
-    return {name: value.split("\n") for name, value in values.items()}
+        if section != "logwatch" and not section.startswith("token "):
+            raise ConfigError(f"{path}: section [{section}] is unknown; allowed: [logwatch], [token NAME]")
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+def parse_token(name: str, values: Mapping[str, str], source: str) -> Token:
+    """A [token NAME] section: digest, and scopes and logs if they are to be fewer than all. Raises ConfigError."""
+    unknown_keys = values.keys() - {"digest", "scopes", "logs"}
+    if unknown_keys:
+        raise ConfigError(f"{source}: {min(unknown_keys)} is unknown; allowed: digest, scopes, logs")
+    digest = values.get("digest", "").lower()
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ConfigError(f"{source}: digest is not allowed; allowed: 64 hexadecimal digits, as logwatch.py token gives them")
+    scopes = frozenset(values.get("scopes", "health metrics logs").split())
+    if not scopes or scopes - SCOPES:
+        raise ConfigError(f"{source}: scopes {values.get('scopes', '')!r} is not allowed; allowed: {' '.join(sorted(SCOPES))}")
+    return Token(name, digest, scopes, tuple(values.get("logs", "").split()))
+
+
+def load_tokens(paths: Iterable[str]) -> tuple[Token, ...]:
+    """The tokens of INI files. Raises ConfigError."""
+    return tuple(parse_token(section.removeprefix("token "), values, f"{path}: [{section}]") for path in paths
+                 for section, values in read_ini(path).items() if section != "logwatch")
 
 
 def parse_option(option: Option, texts: Sequence[str], source: str) -> object:
@@ -506,7 +565,8 @@ def parse_option(option: Option, texts: Sequence[str], source: str) -> object:
 def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str], path: str = "") -> Config:
     """The effective configuration: flag beats environment beats file beats default. Raises ConfigError."""
     path = path or environment.get("LOGWATCH_CONFIG", "") or (CONFIG_FILE if os.path.exists(CONFIG_FILE) else "")
-    ini = read_ini(path) if path else {}
+    ini = {name: value.split("\n") for name, value in (read_ini(path) if path else {}).get("logwatch", {}).items()}
+    credentials = os.path.join(environment.get("CREDENTIALS_DIRECTORY", ""), "tokens")     # LoadCredential=tokens:FILE
     for name in ini.keys() - {option.name for option in OPTIONS}:
         known = ", ".join(option.name for option in OPTIONS)
         raise ConfigError(f"{path}: {name} is unknown; allowed: {known}")
@@ -521,7 +581,8 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         source, texts = next((source, texts) for source, texts in found if texts is not None)
         values[option.name.replace("-", "_")] = parse_option(option, texts, source)
     limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
-    config = Config(**values, limits=limits)
+    files = [name for name in (path, credentials if os.path.isabs(credentials) else "") if name and os.path.exists(name)]
+    config = Config(**values, tokens=load_tokens(files), limits=limits)
     names = [name for name, _ in config.log]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
@@ -542,6 +603,7 @@ ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,4}|old)|[-.](?P<date>(?
                      r"(?P<packing>\.(?:gz|xz|zst|bz2))?", re.DOTALL)
 DATED = re.compile(r"(?P<stem>.+?)[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}(?:[-_.T]?\d+)*)(?P<extension>\.log)"
                    r"(?P<packing>\.(?:gz|xz|zst|bz2))?", re.DOTALL)
+ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)     # our want, not the file's fault
@@ -563,7 +625,7 @@ def parse_rotation(name: str) -> Rotation:
     if match := DATED.fullmatch(name):
         return Rotation(match["stem"] + match["extension"], "", match["date"], (match["packing"] or "")[1:])
     match = ROTATED.fullmatch(name)
-    if not match:
+    if not match or ADDRESS_HEAD.search(match["stem"]):     # Samba's log.192.0.2.1 is no rotation
         return Rotation(name, "", "", "")
     return Rotation(match["stem"], match["number"] or "", match["date"] or "", (match["packing"] or "")[1:])
 
@@ -582,8 +644,67 @@ def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
     return tuple(file for _, file in sorted(listed, key=key))
 
 
+SERVICE_USER = "logwatch"
+OVERFLOW_ID = 65_534            # what the kernel shows for an id that is not mapped in this user namespace (PrivateUsers=)
+READ, WRITE, ENTER = 4, 2, 1    # bits of a mode's last digit
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong: where, what, why, and the exact command or stanza that mends it."""
+
+    subject: str
+    what: str
+    why: str
+    fix: str
+
+
+_ACL_USER_OBJ, _ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 1, 2, 4, 8, 16, 32  # posix_acl.h
+_POWERFUL = frozenset({"root", "sudo", "shadow", "disk", "docker", "kmem", "lxd", "wheel"})  # give more than logs
+
+AclEntry = tuple[int, int, int]  # tag, permission bits, id
+
+
+class Access(NamedTuple):
+    """What decides who may read: owner, group, st_mode, ACL entries (none: the mode alone)."""
+
+    uid: int
+    gid: int
+    mode: int
+    acl: tuple[AclEntry, ...] = ()
+
+
+def _acl(path: str, name: str) -> tuple[AclEntry, ...]:
+    """Read an ACL from its xattr (version 2 of linux/posix_acl_xattr.h); none set or none to be seen: ()."""
+    try:
+        raw = os.getxattr(path, name, follow_symlinks=False)
+    except OSError:
+        return ()
+    return tuple(struct.iter_unpack("<HHI", raw[4:])) if len(raw) % 8 == 4 and raw[:4] == b"\x02\0\0\0" else ()
+
+
+def access_of(path: str) -> Access:
+    """Return the access of a file or folder, symbolic links not followed; raises OSError."""
+    found = os.lstat(path)
+    return Access(found.st_uid, found.st_gid, found.st_mode, _acl(path, "system.posix_acl_access"))
+
+
+def allowed(access: Access, uid: int, gids: frozenset[int], want: int) -> bool:
+    """Tell whether the kernel grants `want` (READ | WRITE | ENTER), as acl_permission_check() in fs/namei.c decides."""
+    if uid in (0, access.uid):
+        return uid == 0 or access.mode >> 6 & want == want
+    if not access.acl or not access.mode & 0o070:  # with an all-zero mask the kernel does not look at the ACL
+        return access.mode >> (3 if access.gid in gids else 0) & want == want
+    mask = next((bits for tag, bits, _ in access.acl if tag == _ACL_MASK), 7)
+    named = [bits for tag, bits, who in access.acl if tag == _ACL_USER and who == uid]
+    groups = [bits for tag, bits, who in access.acl
+              if (tag == _ACL_GROUP and who in gids) or (tag == _ACL_GROUP_OBJ and access.gid in gids)]
+    if named or groups:
+        return any(bits & mask & want == want for bits in named or groups)
+    return access.mode & want == want
+
+
 def user_name(uid: int) -> str:
-    """The name of a user, or its number: DynamicUser= and PrivateUsers= leave users without an entry."""
+    """Return the name of a user, or the number where there is none (DynamicUser without libnss-systemd)."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -591,37 +712,101 @@ def user_name(uid: int) -> str:
 
 
 def group_name(gid: int) -> str:
-    """The name of a group, or its number."""
+    """Return the name of a group; the number where there is none; what OVERFLOW_ID stands for."""
     try:
-        return grp.getgrgid(gid).gr_name
+        return "(unknown in this sandbox)" if gid == OVERFLOW_ID else grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
 
 
-def why_denied(path: str) -> Unreadable:
-    """Which folder's or file's mode forbids this process to read `path`, and the command that mends it."""
-    user = user_name(os.geteuid())
-    place = "/"
-    for part in path.strip("/").split("/"):
-        if not os.access(place, os.X_OK, effective_ids=True):
-            break
-        place = os.path.join(place, part)
+def _group_names(gids: frozenset[int]) -> str:
+    return ", ".join(sorted(map(group_name, gids))) or "none"
+
+
+def _said(access: Access) -> str:
+    """Show an access as `ls` does: owner:group mode, + for an ACL."""
+    acl = "+" if access.acl else ""
+    return f"{user_name(access.uid)}:{group_name(access.gid)} {stat.S_IMODE(access.mode):04o}{acl}"
+
+
+def quoted(path: str) -> str:
+    """Quote a path for a shell and a terminal: control characters, bidi marks and odd bytes become escapes."""
+    if path.isprintable():
+        return shlex.quote(path)
+    return "$'" + "".join(c if c.isprintable() and c not in "\\'" else "".join(f"\\x{b:02x}" for b in os.fsencode(c))
+                          for c in path) + "'"
+
+
+def _join(group: str) -> str:
+    return f"usermod -aG {group} {SERVICE_USER} && systemctl restart {SERVICE_USER}"
+
+
+def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> str:
+    """Return the least command that lets the user read the file or enter the folder."""
+    where, letter = quoted(path), "r" if want == READ else "x"
+    entry = f"u:{SERVICE_USER}:{letter} {where}"
+    if uid == access.uid:
+        return f"chmod u+{letter} {where}"
+    if any(tag == _ACL_USER and who == uid and bits & want for tag, bits, who in access.acl):
+        return f"setfacl -m m::{letter} {where}"
+    if access.mode >> 3 & want and access.gid == OVERFLOW_ID:
+        return _join(f'"$(stat -c %G {where})"')
+    if access.mode >> 3 & want and access.gid not in gids and group_name(access.gid) not in _POWERFUL:
+        return _join(group_name(access.gid))
+    if access.gid in gids and access.gid != OVERFLOW_ID:
+        return f"chmod g+{letter} {where}"
+    again = f" && setfacl -d -m u:{SERVICE_USER}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
+    return f"setfacl -m {entry}" + (again if want == READ else "")
+
+
+def _denied(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> Finding:
+    verb = "read" if want == READ else "enter the folder of"
+    mapped = access.gid != OVERFLOW_ID  # else nobody here can tell whether it is one's own group
+    part = "owner" if uid == access.uid else "others" if access.gid not in gids else "group" if mapped else "this user"
+    return Finding(path, f"{user_name(uid)} may not {verb} it",
+                   f'{quoted(path)} is {_said(access)}, which gives {part} no {"r" if want == READ else "x"}; '
+                   f'{user_name(uid)} (uid {uid}) is in the groups {_group_names(gids)}',
+                   _grant(path, access, uid, gids, want))
+
+
+def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
+    """Return why that user cannot read the log at `path`, or None if it can: walks from / and names what forbids.
+
+    Symbolic links in the folders are followed, the last part never (as the catalogue opens). Asked about the running
+    process itself, the kernel has the last word: it also knows the sandbox, and ids that are not mapped here.
+    """
+    mine = uid == os.geteuid() and gids >= {os.getegid(), *os.getgroups()}
+
+    def granted(name: str, access: Access, want: int) -> bool:
+        return os.access(name, want, effective_ids=True) if mine else allowed(access, uid, gids, want)
+    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     try:
-        found = os.stat(place, follow_symlinks=False)
-    except OSError as error:
-        return Unreadable(f"{path}: {error.strerror}")
-    folder = stat.S_ISDIR(found.st_mode)
-    need, what = (0o050, "parent folder") if folder and place != path else (0o040, "file")
-    mode, owner, group = stat.S_IMODE(found.st_mode), user_name(found.st_uid), group_name(found.st_gid)
-    reason = f"{what} {place} is {mode:04o} {owner}:{group}, and {user} is neither {owner} nor in group {group}"
-    shown = f"'{place}'"
-    if found.st_uid == os.geteuid():
-        return Unreadable(f"{what} {place} is {mode:04o}: its owner {owner} may not read it", f"chmod u+rX {shown}")
-    if mode & need == need & 0o070 and found.st_gid:    # gid 0 is root's own group: nobody should join it
-        group = f"$(stat -c %G {shown})" if group in ("nogroup", "65534") else group     # PrivateUsers= hides it
-        return Unreadable(reason, f"usermod -aG {group} {user}")
-    return Unreadable(f"{what} {place} is {mode:04o} {owner}:{group}: only its owner may read it" if not mode & 0o077
-                      else reason, f"setfacl -m u:{user}:rX {shown}")
+        for folder in ("/", *(real[:at] for at, letter in enumerate(real) if letter == "/" and at)):
+            entry = access_of(folder)
+            if not granted(folder, entry, ENTER):
+                return _denied(folder, entry, uid, gids, ENTER)._replace(subject=path)
+        entry = access_of(real)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        return Finding(path, "cannot be looked at", f"{quoted(path)}: {error}", f"ls -ld {quoted(path)}")
+    if stat.S_ISDIR(entry.mode):
+        return None if granted(real, entry, READ | ENTER) else _denied(real, entry, uid, gids, ENTER)
+    if not stat.S_ISREG(entry.mode):
+        return Finding(path, "is no regular file", "a link, folder, pipe or device is never opened as a log",
+                       f"logwatch.py --log NAME={quoted(os.path.realpath(real))}")
+    if granted(real, entry, READ):
+        return None
+    if mine and allowed(entry, uid, gids - {OVERFLOW_ID}, READ):
+        return Finding(path, f"{user_name(uid)} may not read it", f"{_said(entry)} allows it: the unit (ProtectHome=, "
+                       "InaccessiblePaths=) or AppArmor forbids", f"systemctl cat {SERVICE_USER}; journalctl -k")
+    return _denied(path, entry, uid, gids, READ)
+
+
+def why_denied(path: str) -> Unreadable:
+    """Why this process may not read `path`, and the command that mends it."""
+    finding = why_unreadable(path, os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+    if not finding:
+        return Unreadable(f"{path}: permission denied")
+    return Unreadable(f"{finding.what}: {finding.why}", finding.fix)
 
 
 @functools.cache
@@ -768,7 +953,7 @@ class Memory:
 
 def is_text(root: str, file: File) -> bool:
     """Whether a file looks like a log. One that begins with NULs may: copytruncate under a writer that does not append
-    leaves a hole there; so binary is what has NULs at both ends. What cannot be read is listed, hence True."""
+    leaves a hole there. What cannot be read is listed, hence True."""
     try:
         fd = open_below(root, file.parts)
     except (Unreadable, Moved):
@@ -777,9 +962,10 @@ def is_text(root: str, file: File) -> bool:
         try:
             if file.packing == "gz":
                 return b"\0" not in gzip.GzipFile(fileobj=opened).read1(SNIFF_BYTES)
-            head = opened.read(SNIFF_BYTES)
+            head = opened.read(SNIFF_BYTES).lstrip(b"\0")
             opened.seek(max(0, file.size - SNIFF_BYTES))
-            return b"\0" not in head or b"\0" not in opened.read(SNIFF_BYTES)
+            tail = opened.read(SNIFF_BYTES).lstrip(b"\0")
+            return b"\0" not in head + tail and (bool(tail) or not file.size)
         except (OSError, EOFError, zlib.error):
             return True
 
@@ -886,8 +1072,8 @@ class Budget:
     `stop` says how it ended: 'complete' until the deadline has passed or the client has gone, then 'deadline'.
     """
 
-    def __init__(self, seconds: float = SCAN_SECONDS, gone: Callable[[], bool] = lambda: False) -> None:
-        self._deadline = time.monotonic() + seconds
+    def __init__(self, seconds: float | None = None, gone: Callable[[], bool] = lambda: False) -> None:
+        self._deadline = time.monotonic() + (SCAN_SECONDS if seconds is None else seconds)
         self._gone = gone
         self.bytes = self.files = 0
         self.stop = "complete"
@@ -1083,21 +1269,38 @@ def every_line(data: bytes, most: int, newest: bool) -> Sequence[Span]:
     return spans
 
 
-def lines_of(block: Block, pick: Pick, most: int, newest: bool) -> list[Line]:
+Hide = Callable[[bytes], bytes]     # lines as readers may see them; as many as before
+
+
+def shown_lines(data: bytes, spans: Sequence[Span], hide: Hide | None) -> list[bytes]:
+    """The lines of a block at these spans, in their order, without newlines, as readers may see them."""
+    if not hide or not spans:
+        return [data[start:end].removesuffix(b"\n") for start, end in spans]
+    at = spans[0][0]
+    lines = hide(data[at:spans[-1][1]]).split(b"\n")
+    texts, number = [], 0
+    for start, _ in spans:
+        number += data.count(b"\n", at, start)
+        at = start
+        texts.append(lines[number])
+    return texts
+
+
+def tail_of(block: Block, end: int) -> bytes:
+    """The TAIL_BYTES before a place in a block."""
+    return block.data[end - TAIL_BYTES:end] if end >= TAIL_BYTES else (block.before + block.data[:end])[-TAIL_BYTES:]
+
+
+def lines_of(block: Block, pick: Pick, most: int, newest: bool, hide: Hide | None) -> list[Line]:
     """The first, or the last, `most` of the lines of a block that `pick` takes, in their order."""
     data, offset = block.data, block.offset
-    if block.cut:
+    spans = pick(data, most, newest)
+    texts = shown_lines(data, spans, hide)
+    if block.cut and texts:
         ended = block.after.endswith(b"\n")
-        line = Line(offset, offset + len(data) + block.cut, data, block.cut - ended, block.before, block.after, not ended)
-        return [line] if pick(data, 1, newest) else []
-    lines = []
-    for start, end in pick(data, most, newest):
-        stop = end - (data[end - 1] == 10)
-        shown = min(stop, start + LINE_BYTES)
-        before = data[start - TAIL_BYTES:start] if start >= TAIL_BYTES else (block.before + data[:start])[-TAIL_BYTES:]
-        after = data[end - TAIL_BYTES:end] if shown < stop else b""
-        lines.append(Line(offset + start, offset + end, data[start:shown], stop - shown, before, after, stop == end))
-    return lines
+        return [Line(offset, offset + len(data) + block.cut, texts[0], block.cut - ended, block.before, block.after, not ended)]
+    return [Line(offset + start, offset + end, text[:LINE_BYTES], max(0, len(text) - LINE_BYTES), tail_of(block, start),
+                 tail_of(block, end), data[end - 1] != 10) for (start, end), text in zip(spans, texts, strict=True)]
 
 
 @functools.cache
@@ -1282,11 +1485,6 @@ def behind(index: int, block: Block, final: bool) -> Mark:
     return Mark(index, block.offset + length, (block.before + tail)[-TAIL_BYTES:])
 
 
-def end_of_line(line: Line) -> bytes:
-    """The TAIL_BYTES before the place behind a line."""
-    return line.after or (line.before + line.text[-TAIL_BYTES:] + b"\n"[line.partial:])[-TAIL_BYTES:]
-
-
 Window = tuple[int, int | None]     # from where to where (None: its end) a file is read
 
 
@@ -1306,6 +1504,7 @@ class Query(NamedTuple):
     before: Cursor | JournalCursor | None = None
     window: Callable[[Stream, int], Window | None] = whole_file
     around: tuple[int, int] = (0, 0)
+    hide: Hide | None = None
 
 
 def read_page(stream: Stream, query: Query) -> Page:
@@ -1323,7 +1522,7 @@ def read_page(stream: Stream, query: Query) -> Page:
         else:
             found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
         if any(query.around):
-            found = with_context(stream, found, *query.around)
+            found = with_context(stream, found, query)
     except Unreadable as error:
         raise Problem(403, f"log {stream.log.name}: {error.reason}", error.fix) from None
     budget = stream.budget
@@ -1376,14 +1575,14 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
     for source, window, final, place in stretches(stream, query, mark, found):
         for block in forward(source, window[0], stream.budget, window[1]):
             end = behind(0, block, final)
-            for line in lines_of(block, query.pick, query.n - len(found), False):
+            for line in lines_of(block, query.pick, query.n - len(found), False, query.hide):
                 if line.end > end.offset:
                     break
                 size += len(line.text)
                 if size > PAGE_BYTES:
                     stream.budget.stop = "limit"
                     return found, mark
-                mark = place(line.end, end_of_line(line))
+                mark = place(line.end, line.after)
                 found.append(Found(mark, line))
             if len(found) == query.n:
                 return found, mark
@@ -1401,13 +1600,13 @@ def batches_before(source: Source, window: Window, query: Query, budget: Budget)
     start, end = window
     if isinstance(source, Plain):
         for block in backward(source, source.size if end is None else end, budget, start):
-            yield lines_of(block, query.pick, query.n, True), block, block
+            yield lines_of(block, query.pick, query.n, True, query.hide), block, block
         return
     kept: collections.deque[Line] = collections.deque()     # a packed file only reads forward: one pass
     size = 0
     first = last = None
     for block in forward(source, start, budget, end):
-        for line in lines_of(block, query.pick, query.n, True):
+        for line in lines_of(block, query.pick, query.n, True, query.hide):
             kept.append(line)
             size += len(line.text)
             while len(kept) > query.n or size - len(kept[0].text) > PAGE_BYTES:
@@ -1441,7 +1640,7 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
                 if size > PAGE_BYTES:
                     stream.budget.stop = "limit"
                     return found, first, last
-                found.appendleft(Found(place_in(base, line.end, end_of_line(line)), line))
+                found.appendleft(Found(place_in(base, line.end, line.after), line))
                 first = Mark(index, line.start, line.before)
                 if len(found) == query.n:
                     return found, first if index or line.start else None, last
@@ -1451,7 +1650,7 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
     return found, None, last or stream.end()
 
 
-def with_context(stream: Stream, found: Sequence[Found], before: int, behind_: int) -> list[Found]:
+def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[Found]:
     """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES."""
     given: list[Found] = []
     covered: tuple[int, int] = (-1, 0)          # the file and the place up to which lines are given
@@ -1462,27 +1661,27 @@ def with_context(stream: Stream, found: Sequence[Found], before: int, behind_: i
         number, line = hit.mark.number, hit.line
         source = stream.source(number)
         bottom = covered[1] if covered[0] == number else 0
-        around = lines_around(source, max(bottom, line.start - CONTEXT_BYTES), line.start, before, True) if (
+        around = lines_around(source, max(bottom, line.start - CONTEXT_BYTES), line.start, query, True) if (
             line.start > bottom) else []
         if covered[0] != number or line.start >= bottom:
             around.append(line)
         top = max(line.end, bottom)
-        rest = lines_around(source, line.end, line.end + CONTEXT_BYTES, behind_, False)
+        rest = lines_around(source, line.end, line.end + CONTEXT_BYTES, query, False)
         for near in (*around, *(near for near in rest if near.start >= top)):
-            mark = place_in(hit.mark, near.end, end_of_line(near))
+            mark = place_in(hit.mark, near.end, near.after)
             given.append(Found(mark, near, None, (number, near.start) not in hits))
             covered = number, near.end
     return given
 
 
-def lines_around(source: Source, start: int, end: int, most: int, newest: bool) -> list[Line]:
-    """The last, or the first, `most` whole lines between two places, the first of which is a line's start unless
-    newest."""
+def lines_around(source: Source, start: int, end: int, query: Query, newest: bool) -> list[Line]:
+    """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its lines."""
+    most = query.around[0 if newest else 1]
     if not most:
         return []
     before = source.before(start)
     block = Block(start, source.read(start, end - start), before)
-    lines = lines_of(block, every_line, most + newest, newest)
+    lines = lines_of(block, every_line, most + newest, newest, query.hide)
     if newest and lines and lines[0].start == start and start and not before.endswith(b"\n"):
         lines = lines[1:]
     return [line for line in lines[-most:] if newest or not line.partial or len(block.data) < end - start]
@@ -1521,11 +1720,11 @@ def contains(text: str, ignore_case: bool) -> Test:
 def needle(text: str, ignore_case: bool) -> bytes:
     """The longest part of a string that every line with it holds as these bytes, lower case if case is ignored.
 
-    Only ASCII letters have one lower-case form in bytes, and of them not k and s: U+212A and U+017F are theirs too.
+    Only ASCII letters have one lower-case form in bytes, but for i, k and s: U+0130, U+0131, U+212A and U+017F.
     """
     if not ignore_case:
         return text.encode()
-    return max(re.split(r"[ksKS]|[^\x00-\x7f]", text), key=len).lower().encode()
+    return max(re.split(r"[iksIKS]|[^\x00-\x7f]", text), key=len).lower().encode()
 
 
 def literal_of(pattern: str) -> str:
@@ -1562,15 +1761,15 @@ def lines_with(data: bytes, word: bytes, ignore_case: bool) -> Iterator[Span]:
 
 
 def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], level_of: Callable[[bytes], int | None],
-              matches: Callable[[Sequence[bytes]], Sequence[bool]] | None) -> Pick:
+              matches: Callable[[Sequence[bytes]], Sequence[bool]] | None, hide: Hide | None) -> Pick:
     """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
 
-    The longest fixed string finds the lines, what is left is asked of them, the cheapest question first.
+    The longest fixed string finds the lines; what is left is asked of them as `hide` leaves them, so that no search can
+    tell what is hidden.
     """
     case = criteria.ignore_case
-    literal = literal_of(criteria.pattern)
-    word = max((needle(text, case) for text in (*criteria.words, literal)), key=len, default=b"")
-    tests = [contains(text, case) for text in criteria.words if case or text.encode() != word]
+    word = max((needle(text, case) for text in (*criteria.words, literal_of(criteria.pattern))), key=len, default=b"")
+    tests = [contains(text, case) for text in criteria.words if hide or case or text.encode() != word]
     tests += [functools.partial(lacks, contains(text, case)) for text in criteria.unwanted]
     if criteria.level is not None:
         tests.append(lambda line: (level := level_of(line)) is not None and level <= (criteria.level or 0))
@@ -1579,12 +1778,13 @@ def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], leve
         if not word and not tests and not matches and not criteria.is_timed():
             return every_line(data, most, newest)
         spans = list(lines_with(data, word, case)) if word else every_line(data, len(data), False)
-        if tests:
-            spans = [span for span in spans if all(test(data[slice(*span)].rstrip(b"\n")) for test in tests)]
         if criteria.is_timed():
             spans = [span for span in spans if is_within(criteria, time_above(data, span, time_of))]
+        if tests:
+            texts = shown_lines(data, spans, hide)
+            spans = [span for span, text in zip(spans, texts, strict=True) if all(test(text) for test in tests)]
         if matches and spans:
-            found = matches([data[start:min(end, start + LINE_BYTES)].rstrip(b"\n") for start, end in spans])
+            found = matches([text[:LINE_BYTES] for text in shown_lines(data, spans, hide)])
             spans = [span for span, good in zip(spans, found, strict=True) if good]
         return spans[-most:] if newest else spans[:most]
     return pick
@@ -2201,6 +2401,9 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     for entry, line, details in journal_records(journal_arguments(unit, criteria, place, reverse), budget):
         if entry == own:
             continue
+        if query.hide:
+            line = line._replace(text=query.hide(line.text))
+            details = details._replace(message=query.hide(details.message.encode()).decode())
         hit = query.pick(line.text, 1, True)
         size += len(line.text) if hit else 0
         if size > PAGE_BYTES:
@@ -2314,6 +2517,249 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
                 if time.monotonic() > heard + PING_SECONDS:
                     heard = time.monotonic()
                     yield None
+
+# --------------------------------------------------------------------------------------------------------------------
+# rotation: what logrotate will do to a log
+# --------------------------------------------------------------------------------------------------------------------
+_DIRECTIVES = frozenset({"create", "su", "copytruncate", "copy", "olddir", "ignoreduplicates", "tabooext", "taboopat",
+                         "dateext", "compress", "rotate", "missingok"})
+_SCRIPTS = frozenset({"prerotate", "postrotate", "firstaction", "lastaction", "preremove"})
+_TABOO = ("*.bak *.cfsaved *.disabled *.dpkg-bak *.dpkg-del *.dpkg-dist *.dpkg-new *.dpkg-old *.dpkg-tmp *.rpmnew *,v "
+          "*~ *.rpmorig *.rpmsave *.rhn-cfg-tmp-* *.swp *.ucf-dist *.ucf-new *.ucf-old")
+_GLOB = re.compile(r""""([^"]*)"|'([^']*)'|([^\s"']\S*)""")
+_DIRECTIVE = re.compile(r"([a-z]*)(.*)")
+_ENDSCRIPT = re.compile(r"^[ \t]*endscript\b.*", re.MULTILINE)
+
+
+class Stanza(NamedTuple):
+    """A block of a logrotate configuration."""
+
+    where: str  # file:line
+    globs: tuple[str, ...]
+    options: Mapping[str, str]  # directive: arguments; with the globals above it, without what "no..." took out
+
+
+def _put(options: dict[str, str], line: str) -> None:
+    match = _DIRECTIVE.match(line)
+    word, value = (part.strip() for part in (match.groups() if match else ("", "")))
+    if word in ("tabooext", "taboopat"):
+        globs = [word.replace("taboopat", "").replace("tabooext", "*") + end for end in value.lstrip("+ \t").split()]
+        options["taboo"] = " ".join(([options.get("taboo", "")] if value.startswith("+") else []) + globs)
+    elif word in _DIRECTIVES:
+        options[word] = value
+    elif word.startswith("no"):
+        options.pop(word[2:], None)
+
+
+def parse_logrotate(text: str, source: str, options: dict[str, str]) -> Iterator[Stanza | str]:
+    """Yield stanzas and included paths in order; `options` are the globals, which the text changes for what follows.
+
+    Never raises: what logrotate refuses (a missing brace or endscript) ends the text there.
+    """
+    at, start = 0, ""
+    globs: tuple[str, ...] = ()
+    block: dict[str, str] | None = None
+    lines = 1
+    while at < len(text):
+        end = text.find("\n", at) + 1 or len(text)
+        line = text[at:end].strip()
+        if block is None and line.startswith(("/", '"', "'", "~")):
+            end = text.find("{", at) + 1 or len(text)
+            start, block = f"{source}:{lines}", dict(options)
+            globs = tuple("".join(found) for found in _GLOB.findall(text[at:end - 1]))
+        elif line.startswith("}") and block is not None:
+            yield Stanza(start, globs, block)
+            block, end = None, text.index("}", at) + 1
+        elif line.partition(" ")[0] in _SCRIPTS:
+            script_end = _ENDSCRIPT.search(text, end)
+            end = script_end.end() if script_end else len(text)
+        elif line.startswith("include") and block is None:
+            yield line[len("include"):].strip(' \t"')
+        else:
+            _put(options if block is None else block, line)
+        lines += text.count("\n", at, end)
+        at = end
+
+
+def _configuration(path: str) -> str | Finding:
+    """Return a configuration file's text, or why logrotate (3.21, readConfigFile) passes it over."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # a FIFO must not hang it
+            entry = os.fstat(file.fileno())
+            text = file.read(LOGROTATE_BYTES).decode("utf-8", "surrogateescape") if stat.S_ISREG(entry.st_mode) else ""
+    except (OSError, ValueError) as error:
+        return Finding(path, "cannot be read", f"logrotate configuration: {error}", f"ls -l {quoted(path)}")
+    if entry.st_mode & 0o022 or entry.st_uid not in (0, OVERFLOW_ID):
+        return Finding(path, "is ignored by logrotate", "it is not owned by root, or writable by group or others",
+                       f"chown root: {quoted(path)} && chmod go-w {quoted(path)}")
+    return text
+
+
+def _included(path: str, options: Mapping[str, str]) -> list[str]:
+    """Return the files that an include names: itself, or a folder's regular files in order, without taboo names."""
+    if not os.path.isdir(path):
+        return [path]
+    taboo = options["taboo"].split()
+    with contextlib.suppress(OSError):
+        names = [name for name in sorted(os.listdir(path)) if not any(fnmatch.fnmatchcase(name, one) for one in taboo)]
+        return [os.path.join(path, name) for name in names if os.path.isfile(os.path.join(path, name))]
+    return []
+
+
+def load_logrotate(path: str) -> tuple[list[Stanza], list[Finding]]:
+    """Read a logrotate configuration with its includes: the stanzas in order, and the files that are passed over."""
+    stanzas: list[Stanza] = []
+    findings: list[Finding] = []
+    seen: dict[str, int] = {}  # file: its size
+    options = {"taboo": _TABOO}
+
+    def load(name: str) -> None:
+        if name in seen or len(seen) >= LOGROTATE_FILES or sum(seen.values()) >= LOGROTATE_BYTES:
+            return
+        text = _configuration(name)
+        if isinstance(text, Finding):
+            findings.append(text)
+            text = ""
+        seen[name] = len(text)
+        for item in parse_logrotate(text, name, options):
+            if isinstance(item, Stanza):
+                stanzas.append(item)
+            else:
+                for inner in _included(item, options):
+                    load(inner)
+
+    load(path)
+    return stanzas, findings
+
+
+def matching(path: str, stanzas: Iterable[Stanza]) -> list[Stanza]:
+    """Return the stanzas whose globs name `path`, in order: part by part, as glob(3) does not cross a `/`."""
+    parts = path.split("/")
+
+    def names(glob: str) -> bool:
+        wanted = glob.split("/")
+        return len(wanted) == len(parts) and all(
+            fnmatch.fnmatchcase(part, one) and (not part.startswith(".") or one.startswith("."))
+            for part, one in zip(parts, wanted, strict=True))
+    return [stanza for stanza in stanzas if any(names(glob) for glob in stanza.globs)]
+
+
+class Fate(NamedTuple):
+    """What a log is after its next rotation.
+
+    how: `create`; `keep` (copytruncate, copy); `gone` (until its writer makes it anew); `fails` (not rotated, see why).
+    access: the live file's, where it is known.
+    """
+
+    how: str
+    access: Access | None = None
+    why: str = ""
+
+
+def _uid(name: str) -> int:
+    return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+
+
+def _gid(name: str) -> int:
+    return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+
+
+def _created(wanted: str, live: Access, defaults: tuple[AclEntry, ...]) -> Access:
+    """Return what `create [MODE] [OWNER GROUP]` asks for, the rest as the live file; ValueError, KeyError: refused.
+
+    With a mode the new file has the folder's default ACL, the group's bits as mask; without one the live file's ACL.
+    """
+    words = wanted.split()
+    digits = words.pop(0) if len(words) in (1, 3) else ""
+    owner, group = words or ("", "")
+    mode = int(digits, 8) if digits else stat.S_IMODE(live.mode)
+    bits_of = {_ACL_USER_OBJ: mode >> 6 & 7, _ACL_MASK: mode >> 3 & 7, _ACL_OTHER: mode & 7}
+    acl = tuple((tag, bits_of.get(tag, bits), who) for tag, bits, who in defaults)
+    return Access(_uid(owner) if owner else live.uid, _gid(group) if group else live.gid, stat.S_IFREG | mode,
+                  acl if digits else live.acl)
+
+
+def after_rotation(options: Mapping[str, str], live: Access, folder: Access,
+                   defaults: tuple[AclEntry, ...] = ()) -> Fate:
+    """Say what logrotate (3.21, 3.22, as root) makes of a log `live` in `folder` with that default ACL."""
+    su = options.get("su", "root root").split()
+    try:
+        user, group = map(lambda name, resolve: resolve(name), su, (_uid, _gid))
+        new = _created(options.get("create", ""), live, defaults)
+    except (ValueError, KeyError) as error:
+        return Fate("fails", live, f'it refuses the arguments of "create" or "su": {error}')
+    if "su" not in options and (folder.mode & 0o002 or (folder.mode & 0o020 and folder.gid)):
+        return Fate("fails", live, 'without "su" it skips a folder that others, or a group other than root, may write')
+    if not allowed(folder, user, frozenset({group}), WRITE | ENTER):
+        return Fate("fails", live, f'"su {" ".join(su)}": that user may not rename in the folder')
+    if "copytruncate" in options or "copy" in options:
+        return Fate("keep", live)
+    if "create" not in options:
+        return Fate("gone")
+    if user:  # not root any more: owner and group of "create" are left out without a word
+        new = new._replace(uid=user, gid=folder.gid if folder.mode & stat.S_ISGID else group)
+    return Fate("create", new)
+
+
+def predict(path: str, stanzas: Iterable[Stanza]) -> Fate | None:
+    """Return what the next run of logrotate makes of the log at `path`; None: no stanza names it. Raises OSError."""
+    folder, found = os.path.dirname(path), matching(path, stanzas)
+    if not found:
+        return None
+    defaults = _acl(folder, "system.posix_acl_default")
+    return after_rotation(found[0].options, access_of(path), access_of(folder), defaults)
+
+
+def _lost(path: str, stanza: Stanza, then: Access, uid: int, gids: frozenset[int]) -> Finding:
+    """Say why a log that is readable will not be after its rotation, and how to keep it so."""
+    su = stanza.options.get("su", "")
+    good = next((name for name in map(group_name, gids) if name in ("adm", SERVICE_USER)), "adm")
+    root = su.split()[:1] in ([], ["root"], ["0"])
+    trap = "" if root else f' ("su {su}" overrules the owner and group in "create")'
+    owner = user_name(then.uid) if then.uid != OVERFLOW_ID else f"$(stat -c %U {quoted(path)})"
+    lines = [f"su {su.split()[0]} {good}"] if trap else []
+    fix = f"in {stanza.where} write:\n\t" + "\n\t".join([*lines, f"create 0640 {owner} {good}"])
+    if not trap and then.mode & 0o040 and then.gid not in gids and group_name(then.gid) not in _POWERFUL:
+        fix = _join(group_name(then.gid))
+    return Finding(path, "will be unreadable after the next rotation", f"{stanza.where} leaves it {_said(then)}{trap}; "
+                   f"{user_name(uid)} is in the groups {_group_names(gids)}", fix)
+
+
+def _habits(path: str, stanzas: Sequence[Stanza]) -> Iterator[Finding]:
+    """Yield what is wrong with the way the stanzas (at least one) that name `path` rotate it."""
+    where, options = stanzas[0].where, stanzas[0].options
+    again = [one.where for one in stanzas[1:] if "ignoreduplicates" not in one.options]
+    old = quoted(os.path.join(os.path.dirname(path), options.get("olddir", ""), os.path.basename(path) + "*"))
+    if again:
+        yield Finding(path, "is named by two stanzas", f'{where} and {", ".join(again)}: logrotate exits 1 every night '
+                      'and skips the whole second file', f"take {quoted(path)} out of {again[0]}")
+    if "copytruncate" in options:
+        yield Finding(path, "loses lines at each rotation", f"{where} has copytruncate: lines written between copy and "
+                      "truncation are gone", f'in {where} write "create" and a postrotate that signals the writer')
+    if "olddir" in options:
+        yield Finding(path, "has its rotations elsewhere", f"{where} has olddir: searches do not see {old}",
+                      f'logwatch.py --log NAME={old}, or take "olddir" out of {where}')
+
+
+def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: frozenset[int]) -> list[Finding]:
+    """Return what is wrong with one log's rotation, as it is and as it will be after the next run."""
+    found = matching(path, stanzas)
+    if not found:
+        return [Finding(path, "grows for ever", "no logrotate stanza names it", "write to /etc/logrotate.d/local:\n"
+                        f"{quoted(path)} {{\n\tweekly\n\trotate 4\n\tmissingok\n\tcreate 0640 root adm\n}}")]
+    try:
+        now, fate = access_of(path), predict(path, found) or Fate("gone")
+    except OSError:  # why_unreadable() reports it
+        return []
+    findings = list(_habits(path, found))
+    if fate.how == "fails":
+        findings.append(Finding(path, "will not be rotated", f"{found[0].where}: {fate.why}",
+                                f'logrotate -d {quoted(found[0].where.rpartition(":")[0])}'))
+    # In a sandbox one's own groups have no numbers: no false alarm about a group; run as root, the check is exact.
+    then = gids.union([fate.access.gid] if fate.access and OVERFLOW_ID in gids else [])
+    if fate.access and allowed(now, uid, gids, READ) and not allowed(fate.access, uid, then, READ):
+        findings.append(_lost(path, found[0], fate.access, uid, gids))
+    return findings
 
 # --------------------------------------------------------------------------------------------------------------------
 # host: what the kernel says about this box
@@ -3435,6 +3881,308 @@ def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# trust: what readers may see, and who they are
+# --------------------------------------------------------------------------------------------------------------------
+MASK = b"[masked]"
+
+# masking ----------------------------------------
+# A regular expression over every byte costs 1 to 3 s per 100 MB, so none is used to search. A block is first folded to
+# the letters that the trigger words are made of, and each word looked up there with memory-speed `in`; only where a
+# word really stands is a pattern matched, anchored. Patterns never match "\n" and are linear: each repeat is over a
+# set that excludes what follows it, or is bounded.
+
+_QUOTE = rb"""\\{0,3}["']|%22"""
+_SEPARATOR = rb"[ \t]{0,2}(?:=>|:=|={1,2}|:(?!:)|%3d|%3a)[ \t]{0,2}"
+_OPTION = rb"(?:(?<=--password)|(?<=--passwd)|(?<=--token)|(?<=--secret)|(?<=--api-key))[ ](?!-)"  # sudo logs argv
+# Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
+_PROSE = rb"""(?!:[ \t]+[a-z'-]{1,40}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
+_NO_SECRET = (rb"(?!(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty"
+              rb"""|denied|failed|granted|incorrect|mismatch)\.?(?:[\s"'&;,)}\]]|$))""")
+# A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
+# nothing of a word follows: "a,b" and "a}b" may be passwords.
+_BARE = (rb"""(?![\[{(<])(?:[^\s"'&;,%\\)}\]]|\\(?!["'])|%(?!26|22)|[&;,](?![\w.%\[\]-]{1,40}=|[\s"']|$)"""
+         rb"""|[)}\]](?![\s"',;)}\]]|$))+""")
+_HEADER_VALUE = rb"""(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
+_COOKIES = rb"""[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
+_SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
+         rb"|sess(?:ion)?id|key(?:(?<=api.key)|(?<=apikey)|(?<=(?:access|secret).key)|(?<=(?:access|secret)key)"
+         rb"|(?<=private.key)|(?<=auth.key))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))(?:_?(?:confirmation|hash)|\d{1,2})?")
+
+
+def _assignment(word: bytes, value: bytes, separator: bytes = _SEPARATOR, prose: bytes = b"") -> re.Pattern[bytes]:
+    """Match `word = value` in lower-cased text: header, query, logfmt, JSON (escaped, URL-encoded too), YAML, argv."""
+    key = rb"%b(?P<key>%b|\[?\]|%%5d)?%b(?:%b)(?!\[masked\])\[?" % (word, _QUOTE, prose, separator)
+    quoted = rb"(?P<quote>%b)(?P<quoted>(?:(?!(?<!\\)(?P=quote))[^\n])+)" % _QUOTE
+    return re.compile(rb"%b(?:%b|%b(?P<bare>%b))" % (key, quoted, _NO_SECRET, value))
+
+
+class _Rule(NamedTuple):
+    trigger: bytes  # the needle's letters, folded: is it worth looking?
+    needle: bytes  # what to find in the lower-cased block
+    secret: re.Pattern[bytes]  # matched where the needle stands; group `quoted` or `bare` is the secret
+    cased: bool = False  # matched against the block as it is, not lower-cased
+
+
+_PAIR = _assignment(_SECRET_WORD, _BARE, _SEPARATOR + b"|" + _OPTION, _PROSE)
+_RULES = (
+    *(_Rule(word, word, _PAIR)
+      for word in (b"pass", b"pwd", b"secret", b"token", b"key", b"sig", b"sessid", b"sessionid")),
+    _Rule(b"authorization", b"authorization", _assignment(b"authorization", _HEADER_VALUE)),
+    _Rule(b"cookie", b"cookie", _assignment(b"cookie2?", _COOKIES)),
+    _Rule(b"bearer", b"bearer", re.compile(
+        rb"bearer[ \t]+(?P<bare>(?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*)")),
+    _Rule(b"eyj", b"eyj", re.compile(
+        rb"(?P<bare>eyJ(?<![\w-]eyJ)[\w-]{16,}+(?:\.[\w-]*+){0,4})"
+        rb"|(?P<quoted>eyJ(?<=%[0-9A-F]{2}eyJ)[\w-]{16,}+(?:\.[\w-]*+){0,4})"), cased=True),
+    *(_Rule(head, head, re.compile(rb"(?<![A-Za-z0-9])(?P<bare>A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])"), cased=True)
+      for head in (b"akia", b"asia")),
+    _Rule(b"@", b"://", re.compile(rb"""://[^\s/?#@:"'<>]{0,128}:(?P<bare>[^\s/"'<>]{1,512})(?=@)""")),
+)
+_FOLD = bytes(range(256)).lower()
+_DROP = bytes(byte for byte in range(256) if _FOLD[byte] not in b"".join(rule.trigger for rule in _RULES))
+
+_PEM = re.compile(rb"-----(?P<edge>BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_TAIL = re.compile(rb"(?<![A-Za-z0-9+/=])(?P<run>[A-Za-z0-9+/]++=*+)[ \t\r]*+(?:\n|\Z)")
+# The widths PEM and OpenSSH fold at. Checked backwards from "\n", which is found at memory speed.
+_ORPHAN = re.compile(rb"\n(?:(?<=\s[A-Za-z0-9+/]{64}\n)|(?<=\s[A-Za-z0-9+/]{70}\n)|(?<=\s[A-Za-z0-9+/]{76}\n))")
+_RUN = re.compile(rb"[A-Za-z0-9+/]+\Z")
+
+_Span = tuple[int, int, bytes]  # from, to (no newline between), what to put there
+
+
+def _found(rule: _Rule, data: bytes, low: bytes) -> Iterator[_Span]:
+    text, at = data if rule.cased else low, low.find(rule.needle)
+    while at >= 0:
+        match = rule.secret.match(text, at)
+        if match:
+            part = match.groupdict()
+            start, end = match.span("bare" if part["bare"] is not None else "quoted")
+            # A bare JSON number or word becomes a string: the line must still parse.
+            around = part.get("key") if part["bare"] is not None and part.get("key") in (b'"', b'\\"') else b""
+            yield start, end, (around or b"") + MASK + (around or b"")
+        at = low.find(rule.needle, match.end() if match else at + len(rule.needle))
+
+
+def _key_body(data: bytes, start: int, end: int, opened: bool, closed: bool) -> Iterator[_Span]:
+    """Yield what to hide between a private key's markers; `opened`, `closed`: whether that marker is in this block."""
+    whole = opened and closed
+    if whole and b"\n" not in data[start:end]:
+        yield start, end, MASK  # the key on one line, its line ends escaped
+        return
+    for tail in _TAIL.finditer(data, start, end):
+        last = closed and data.find(b"\n", tail.end(), end) < 0
+        if whole or last or len(tail["run"]) >= 40:
+            yield *tail.span("run"), MASK
+
+
+def _keys(data: bytes) -> Iterator[_Span]:
+    """Yield the secret parts of private keys, whole or cut by the block's borders: the stretches between markers."""
+    marks = list(_PEM.finditer(data))
+    opens = [False, *(mark["edge"] == b"BEGIN" for mark in marks)]
+    starts = [0, *(mark.end() for mark in marks)]
+    ends = [*(mark.start() for mark in marks), len(data)]
+    for start, end, opened, closed in zip(starts, ends, opens, [not one for one in opens[1:]] + [False], strict=True):
+        if opened:
+            yield from _key_body(data, start, min(end, start + KEY_BYTES), True, closed and end - start <= KEY_BYTES)
+        elif closed:
+            yield from _key_body(data, max(start, end - KEY_BYTES), end, False, True)
+
+
+def _orphans(data: bytes) -> Iterator[_Span]:
+    """Yield lines that end in a full PEM line (64, 70 or 76 of base64, upper, lower and digit): a key's middle."""
+    padded = b"\n" + data + b"\n"
+    for mark in _ORPHAN.finditer(padded):
+        run = _RUN.search(padded, mark.start() - 76, mark.start())
+        text = run.group() if run else b""
+        if run and text.lower() != text != text.upper() and not text.isalpha():
+            yield run.start() - 1, run.end() - 1, MASK
+
+
+def _replaced(data: bytes, spans: Iterable[_Span]) -> bytes:
+    parts, done = [], 0
+    for start, end, text in sorted(spans):
+        if start >= done:
+            parts += [data[done:start], text]
+        done = max(done, end)
+    return b"".join((*parts, data[done:]))
+
+
+def mask(data: bytes) -> bytes:
+    """Replace the secrets in `data` (whole lines, any number) by `[masked]`; line ends stay where they are.
+
+    Hidden: Authorization and cookie headers, bearer tokens, JWTs, values of password-, secret-, token-, key- and
+    signature-like names, AWS key ids, passwords in URLs, private keys. A block's border may cut a private key: its
+    full-width lines (64, 70, 76 characters) are hidden wherever they stand; only the last, shorter one can
+    show, when the border falls right behind it. Not hidden: a password of plain words in prose.
+    """
+    letters = data.translate(_FOLD, _DROP)
+    rules = [rule for rule in _RULES if rule.trigger in letters]
+    spans = list(_orphans(data))
+    if rules:
+        low = data.lower()
+        for rule in rules:
+            spans += _found(rule, data, low)
+        if b"private key" in low:
+            spans += _keys(data)
+    return _replaced(data, spans) if spans else data
+
+
+# pseudonyms ----------------------------------------
+
+# Both start with a literal that is found at memory speed; the address's head is then looked up backwards.
+_DOTTED = re.compile(rb"\.(?:(?<=(\d{3})\.)|(?<=(\d{2})\.)|(?<=(\d)\.))\d{1,3}\.\d{1,3}\.\d{1,3}(?!\d)")
+_COLONS = re.compile(rb":(?<!::)(?::(?!:)|(?:[0-9A-Fa-f]{1,4}:){6})")
+_HEAD = re.compile(rb"(?<![0-9A-Za-z_])[0-9A-Fa-f:]*\Z")
+_V6_REST = re.compile(rb"[0-9A-Fa-f:]{2,40}(?<!:)(?:(?:\.\d{1,3}){3}(?!\d))?|::")
+_VERSIONS = (b"Chrome/", b"Chromium/", b"Edg/", b"OPR/", b"CriOS/", b"Version/", b"v", b"V")  # Chrome/119.0.0.0
+
+
+def _parsed(text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text.decode("ascii"))
+    except ValueError:  # a MAC address, C++ names, 10.0.0.999
+        return None
+
+
+def _address_spans(data: bytes) -> Iterator[tuple[int, int]]:
+    for dot in _DOTTED.finditer(data):
+        start = dot.start() - 4 + (dot.lastindex or 0)  # group 1, 2, 3: an octet of 3, 2, 1 digits before the dot
+        if not data.endswith(_VERSIONS, 0, start):
+            yield start, dot.end()
+    done = 0
+    for colon in _COLONS.finditer(data):
+        head = _HEAD.search(data, max(done, colon.start() - 40), colon.start())
+        rest = _V6_REST.match(data, colon.start())
+        if head and rest:
+            done = rest.end()
+            if _parsed(data[head.start():done]):
+                yield head.start(), done
+
+
+def _permuted(pad: bytes, value: int) -> int:
+    """Permute one byte: a Feistel network of 8 rounds, each round's function 16 nibbles of `pad` (64 random bytes)."""
+    left, right = value >> 4, value & 15
+    for turn in range(0, 64, 8):
+        nibble = pad[turn + right // 2] >> right % 2 * 4 & 15
+        left, right = right, left ^ nibble
+    return left << 4 | right
+
+
+def _pseudo_address(packed: bytes, pad: Callable[[bytes], bytes]) -> bytes:
+    """Permute each byte under a pad drawn from all bytes before it; an IPv6 interface identifier in one piece."""
+    head = packed[:8]
+    new = bytearray(_permuted(pad(head[:at]), byte) for at, byte in enumerate(head))
+    if len(packed) == 4 and new[0] == 127:
+        new[0] = _permuted(pad(b""), 127)  # 127/8 stays itself, so its image is free: still one-to-one
+    return bytes(new) + pad(packed)[:len(packed) - len(head)]
+
+
+def pseudonym(key: bytes) -> Callable[[bytes], bytes]:
+    """Return a function that replaces the IP addresses in lines by keyed pseudonyms that are addresses themselves.
+
+    One address, one pseudonym; two share a /8, /16, /24 (IPv6: each 8 bits to /64) exactly if their pseudonyms do.
+    Loopback and `::` stay. `key`: at least 16 random bytes, else ValueError. Without it nothing maps back. What
+    remains: who can make lines appear (a visit from a known address, at a known time) learns that address's pseudonym
+    and its neighbours' prefix, and frequent ones can be guessed. A new key ends that knowledge.
+    """
+    if len(key) < 16:
+        raise ValueError(f"a pseudonym key has at least {16} bytes")
+    derived = hashlib.blake2b(key, person=b"logwatch ip").digest()
+
+    @functools.lru_cache(maxsize=PSEUDONYM_CACHE)
+    def pad(prefix: bytes) -> bytes:
+        return hashlib.blake2b(prefix, key=derived).digest()
+
+    @functools.lru_cache(maxsize=PSEUDONYM_CACHE)
+    def replaced(text: bytes) -> bytes:
+        address = _parsed(text)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            return b"::ffff:" + replaced(str(address.ipv4_mapped).encode())
+        if address is None or address.is_loopback or address.is_unspecified:
+            return text
+        return str(ipaddress.ip_address(_pseudo_address(address.packed, pad))).encode()
+
+    def pseudonymized(data: bytes) -> bytes:
+        return _replaced(data, ((start, end, replaced(data[start:end])) for start, end in _address_spans(data)))
+    return pseudonymized
+
+
+# tokens ----------------------------------------
+
+def new_token() -> str:
+    """Return a fresh secret: 256 bits, in characters that need no quoting in a shell, INI, URL or header."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def token_digest(secret: str | bytes) -> str:
+    """Return what to keep of a secret."""
+    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()
+
+
+def _presented(header: bytes) -> bytes | None:
+    """Return the secret in an Authorization value: Bearer (RFC 6750), or Basic's password (RFC 7617); else None."""
+    scheme, _, rest = header.partition(b" ")
+    value = rest.strip(b" ")
+    if scheme.lower() == b"bearer":
+        return value
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        _user, colon, password = binascii.a2b_base64(value, strict_mode=True).partition(b":")
+    except binascii.Error:
+        return None
+    return password if colon else None
+
+
+def authenticate(header: bytes | str | None, tokens: Iterable[Token]) -> Token | None:
+    """Return the token that an Authorization header's value presents, or None; the time tells nothing about any token.
+
+    A digest is compared, so neither length nor content of a secret shows, and every token is always compared, on bytes
+    (compare_digest refuses a non-ASCII str). A str is taken as latin-1, as WSGI gives it.
+    """
+    raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
+    secret = _presented(raw) if raw and len(raw) <= AUTHORIZATION_BYTES else None
+    digest = token_digest(secret or b"").encode()
+    found = None
+    for token in tokens:
+        same = hmac.compare_digest(digest, token.digest.encode())
+        found = token if same and secret else found
+    return found
+
+
+class Throttle:
+    """A token bucket a peer: `burst` at once, `rate` per second after; knows the `peers` seen last, forgets others.
+
+    For requests: `allow(peer, now)`. For failed attempts: ask with `cost=0` before, charge 1 on failure. A peer
+    that was forgotten starts full, so a flood from more than `peers` addresses is not stopped here. Thread-safe.
+    """
+
+    def __init__(self, rate: float, burst: float, peers: int = 4096) -> None:
+        self.rate, self.burst, self.peers = rate, burst, peers
+        self._lock = threading.Lock()
+        self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()  # peer: (left, at), least recent first
+
+    def allow(self, key: str, now: float, cost: float = 1.0) -> float:
+        """Take `cost` from the bucket of `key` at monotonic time `now`; return the seconds to wait, 0.0 for go."""
+        with self._lock:
+            left, at = self._buckets.pop(key, (self.burst, now))
+            left = min(self.burst, left + max(0.0, now - at) * self.rate)
+            go = left >= 1.0 - 1e-6  # a millionth of a token: who waits exactly as told must not fail by rounding
+            self._buckets[key] = (left - cost if go else left, max(now, at))
+            if len(self._buckets) > self.peers:
+                self._buckets.popitem(last=False)
+            return 0.0 if go else (1.0 - left) / self.rate
+
+
+def peer_key(address: str) -> str:
+    """Return what a peer is limited by: its IPv4 address, its IPv6 /64 (what one customer has), else the text."""
+    try:
+        packed = ipaddress.ip_address(address.partition("%")[0]).packed
+    except ValueError:
+        return address
+    return packed[:8].hex() if len(packed) == 16 else packed.hex()
+
+# --------------------------------------------------------------------------------------------------------------------
 # HTTP: request, response, negotiation, problem documents
 # --------------------------------------------------------------------------------------------------------------------
 class Request(NamedTuple):
@@ -3452,6 +4200,7 @@ class Request(NamedTuple):
     local: bool
     gone: Callable[[], bool] = lambda: False
     threaded: bool = True       # whether the server has a thread for a stream
+    token: Token | None = None  # that it presented
 
 
 def client_address(peer: str, headers: Mapping[str, str]) -> str:
@@ -3470,6 +4219,7 @@ class Response(NamedTuple):
 
 
 # A log line is text, never markup; an answer is for the one who asked, never for a cache or another site's script.
+PROBE_HEADER = "Logwatch-Forwarded"     # of /livez: the X-Forwarded-For that came with the request
 SECURITY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
@@ -3910,14 +4660,22 @@ def answer_index(site: Site, request: Request, args: Args) -> Response:
 
 
 def answer_livez(site: Site, request: Request, args: Args) -> Response:
-    """/livez: the server answers; no I/O."""
-    return reply("text", b"ok\n")
+    """/livez: the server answers; no I/O. It tells the doctor what the proxy made of a forged X-Forwarded-For."""
+    forwarded = request.headers.get("x-forwarded-for", "")
+    headers = [(PROBE_HEADER, forwarded)] if re.fullmatch(r"[0-9A-Fa-f:., ]{2,200}", forwarded) else []
+    return reply("text", b"ok\n", headers)
+
+
+def may_see(request: Request, name: str) -> bool:
+    """Whether the token of a request, if any, is for a log."""
+    return not request.token or not request.token.logs or name in request.token.logs
 
 
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
     """/logs: the catalogue."""
     format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
-    rows = [journal_state(name) for name in site.journals()] + [log_state(site, log) for log in site.catalogue.logs()]
+    rows = [journal_state(name) for name in site.journals() if may_see(request, name)]
+    rows += [log_state(site, log) for log in site.catalogue.logs() if may_see(request, log.name)]
     if format_ == "json":
         return reply("json", JSON({"logs": rows}).encode() + b"\n")
     if format_ == "ndjson":
@@ -3944,16 +4702,30 @@ def criteria_of(args: Args) -> Criteria:
                     args.get("until"), args.get("level"))
 
 
-def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex | None) -> Query:
+def hiding(config: Config, request: Request) -> Hide | None:
+    """What hides secrets, and addresses, from the one who asks; None for who may see all."""
+    if request.token and "raw" in request.token.scopes:
+        return None
+    steps = ([mask] if config.mask else []) + ([pseudonyms()] if config.pseudonyms else [])
+    return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
+
+
+@functools.cache
+def pseudonyms() -> Hide:
+    """The pseudonyms of this machine: they stay the same over restarts."""
+    return pseudonym(cursor_key())
+
+
+def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex | None, hide: Hide | None) -> Query:
     """A query of the parameters, for lines of a format; `regex` is running."""
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
     matches = regex.matches if regex else None
     if not survey:
         return Query(args.get("n", 100), make_pick(criteria._replace(since=None, until=None, level=None),
-                     no_time, no_level, matches), args.get("after"), args.get("before"))
+                     no_time, no_level, matches, hide), args.get("after"), args.get("before"), hide=hide)
     time_of = functools.partial(time_of_line, survey)
-    pick = make_pick(criteria, time_of, survey.format.level, matches)
-    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), make_window(criteria, time_of), around)
+    pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
+    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), make_window(criteria, time_of), around, hide)
 
 
 def no_time(line: bytes) -> float | None:
@@ -3971,14 +4743,16 @@ def time_of_line(survey: Survey, line: bytes) -> float | None:
     return survey.format.time(line.rstrip(b"\n"), survey.changed)
 
 
-def read_log(site: Site, name: str, args: Args, budget: Budget) -> tuple[Survey | None, Page]:
+def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
     """A page of a log's lines; it starts again when logrotate moves files meanwhile. Raises Problem."""
     criteria = criteria_of(args)
+    budget = Budget(gone=request.gone)
+    hide = hiding(site.config, request)
     unit = site.journal_unit(name)
     with contextlib.ExitStack() as stack:
         regex = stack.enter_context(Regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
         if unit is not None:
-            return None, read_journal(name, unit, query_of(args, criteria, None, regex), criteria, budget)
+            return None, read_journal(name, unit, query_of(args, criteria, None, regex, hide), criteria, budget)
         for _ in range(RACES):
             log = site.catalogue.find(name)
             survey = survey_of(site, log)
@@ -3987,7 +4761,7 @@ def read_log(site: Site, name: str, args: Args, budget: Budget) -> tuple[Survey 
                               "search with q=, or page with before=")
             try:
                 with Stream(log, budget) as stream:
-                    return survey, read_page(stream, query_of(args, criteria, survey, regex))
+                    return survey, read_page(stream, query_of(args, criteria, survey, regex, hide))
             except Moved:
                 continue
     raise Problem(503, f"log {name} is being moved faster than it can be read", headers=[("Retry-After", "1")])
@@ -4003,7 +4777,7 @@ def answer_lines(site: Site, request: Request, args: Args, name: str) -> Respons
         raise Problem(400, "parameter C stands for both A and B; C alone or A and B are allowed")
     if following:
         return answer_follow(site, request, args, name, format_)
-    survey, page = read_log(site, name, args, Budget(gone=request.gone))
+    survey, page = read_log(site, request, name, args)
     return render_page(request, survey, page, format_, any(args.get(letter) for letter in "ABC"))
 
 
@@ -4015,12 +4789,12 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     last = request.headers.get("last-event-id")         # of a browser that comes back: it wins over its first URL
     if last:
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
-    survey, first = read_log(site, name, args, Budget(gone=request.gone))
+    survey, first = read_log(site, request, name, args)
 
     def read(place: str) -> Page:
         if not place:
             return first
-        return read_log(site, name, dict(args) | {"after": parse_any_cursor(place)}, Budget(gone=request.gone))[1]
+        return read_log(site, request, name, dict(args) | {"after": parse_any_cursor(place)})[1]
     if not site.streams.acquire(blocking=False):
         raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", headers=[("Retry-After", "5")])
     pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
@@ -4231,10 +5005,11 @@ def answer_metrics(site: Site, request: Request, args: Args) -> Response:
 
 
 class Route(NamedTuple):
-    """A row of ROUTES: a path with {names}, its handler and its parameters. An `instant` one needs no I/O, so the server
-    answers it on its own loop."""
+    """A row of ROUTES: a path with {names}, the scope that a token needs for it ('': none), its handler and parameters.
+    An `instant` one needs no I/O, so the server answers it on its own loop."""
 
     path: str
+    scope: str
     handler: Callable[..., Response]
     parameters: tuple[str, ...]
     about: str
@@ -4243,19 +5018,19 @@ class Route(NamedTuple):
 
 
 ROUTES = (
-    Route("/", answer_index, ("format",), "this list", "/", lambda site: True),
-    Route("/health", answer_health, ("exclude", "format"), "is this box well? 200 for pass and warn, 503 for fail",
+    Route("/", "", answer_index, ("format",), "this list", "/", lambda site: True),
+    Route("/health", "health", answer_health, ("exclude", "format"), "is this box well? 200 for pass and warn, 503 for fail",
           "/health?format=text", Site.is_fresh),
-    Route("/health/{check}", answer_health, ("format",), "one check of it", "/health/disk", Site.is_fresh),
-    Route("/livez", answer_livez, (), "ok, as long as the server answers", "/livez", lambda site: True),
-    Route("/metrics", answer_metrics, (), "the host's and the logs' figures for Prometheus, under node_exporter's names",
+    Route("/health/{check}", "health", answer_health, ("format",), "one check of it", "/health/disk", Site.is_fresh),
+    Route("/livez", "", answer_livez, (), "ok, as long as the server answers", "/livez", lambda site: True),
+    Route("/metrics", "metrics", answer_metrics, (), "the host's and the logs' figures for Prometheus, under node_exporter's names",
           "/metrics"),
-    Route("/logs", answer_logs, ("format",), "which logs there are, how large, from when to when, readable or why not",
+    Route("/logs", "logs", answer_logs, ("format",), "which logs there are, how large, from when to when, readable or why not",
           "/logs"),
-    Route("/logs/{name}", answer_lines, ("n", "q", "not", "re", "i", "A", "B", "C", "since", "until", "level", "after",
+    Route("/logs/{name}", "logs", answer_lines, ("n", "q", "not", "re", "i", "A", "B", "C", "since", "until", "level", "after",
                                          "before", "follow", "format"), "the newest lines of a log and its "
           "rotations; Link leads to older and newer ones", "/logs/syslog?n=20"),
-    Route("/logs/{name}/raw", answer_raw, (), "the bytes of its live file, with Range", "/logs/syslog/raw"),
+    Route("/logs/{name}/raw", "raw", answer_raw, (), "the bytes of its live file, with Range", "/logs/syslog/raw"),
 )
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -4279,24 +5054,85 @@ class Call(NamedTuple):
     streams: bool
 
 
+def write_stderr(text: str) -> None:
+    """A line on stderr in one write; a log that cannot be written is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode("ascii", "backslashreplace"))
+
+# --------------------------------------------------------------------------------------------------------------------
+# doctor: what is unreadable, will be, or is unsafe, and what mends it
+# --------------------------------------------------------------------------------------------------------------------
+def _output(*command: str) -> str:
+    """Return what a command prints; '' if it is not there or takes too long."""
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False,
+                              timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+LOCAL = "local"         # the peer of a request that came without a socket
+
+
+def retry_after(seconds: float) -> list[tuple[str, str]]:
+    """The Retry-After header, in whole seconds."""
+    return [("Retry-After", str(math.ceil(seconds)))]
+
+
 class Application:
     """Requests in, responses out; and a PEP 3333 callable of the same."""
 
     def __init__(self, config: Config) -> None:
         self.site = Site(config)
         self.site.index = index_text(config.listen)
+        self._requests = Throttle(config.rate, 2 * config.rate, PEERS_MAX) if config.rate else None
+        self._failures = Throttle(FAILURES_RATE, FAILURES_BURST, PEERS_MAX)
 
     def prepare(self, request: Request) -> Response | Call:
         """All that needs no I/O: the refusals, and the answers that are at hand; else the call that makes the answer."""
         try:
             check_origin(self.site.config, request)
             route, names = find_route(request)
+            request = self._admit(request, route, names)
             args = parse_query(request.query, route.parameters)
         except Problem as problem:
             return problem_response(problem)
         handler = functools.partial(route.handler, self.site, request, args, **names)
         call = Call(lambda: self._answer(handler), args.get("follow", False))
         return call.run() if route.instant(self.site) else call
+
+    def _admit(self, request: Request, route: Route, names: Mapping[str, str]) -> Request:
+        """The request with its token. Raises Problem 401, 403 or 429 where it may not, or not now."""
+        tokens = self.site.config.tokens
+        if route.scope and tokens and not request.token:
+            request = request._replace(token=self._authenticate(request, tokens))
+        token = request.token
+        if route.scope and token and (route.scope not in token.scopes or not may_see(request, names.get("name", ""))):
+            what = f"the log {names['name']}" if route.scope in token.scopes else f"the scope {route.scope}"
+            raise Problem(403, f"this token is not for {what}", "logwatch.py token NAME --scope SCOPE makes another")
+        if self._requests and not route.instant(self.site) and request.peer != LOCAL:
+            wait = self._requests.allow(peer_key(request.peer), time.monotonic())
+            if wait:
+                raise Problem(429, f"more than {self.site.config.rate} requests a second", headers=retry_after(wait))
+        return request
+
+    def _authenticate(self, request: Request, tokens: Sequence[Token]) -> Token:
+        """The token that a request presents. Raises Problem 401; 429 where wrong ones came too often."""
+        peer, now = peer_key(request.peer), time.monotonic()
+        wait = self._failures.allow(peer, now, 0.0)
+        if wait:
+            raise Problem(429, "too many wrong tokens", headers=retry_after(wait))
+        header = request.headers.get("authorization")
+        token = authenticate(header, tokens)
+        if token:
+            return token
+        if header:
+            self._failures.allow(peer, now)
+            write_stderr(f"logwatch: wrong token from {request.peer}\n")
+        raise Problem(401, "this needs a token" if not header else "this token is not known",
+                      "curl -H 'Authorization: Bearer TOKEN'; logwatch.py token NAME makes one",
+                      [("WWW-Authenticate", 'Basic realm="logwatch", charset="UTF-8"'),
+                       ("WWW-Authenticate", 'Bearer realm="logwatch"')])
 
     def respond(self, request: Request) -> Response:
         """The answer to a request."""
@@ -4984,13 +5820,133 @@ class Server:
         return now > self._stop_at + (DRAIN_SECONDS if at_work else LAME_SECONDS)
 
 
-def write_stderr(text: str) -> None:
-    """A line on stderr in one write; a log that cannot be written is no reason to stop serving."""
-    with contextlib.suppress(OSError):
-        os.write(2, text.encode("ascii", "backslashreplace"))
+def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
+    """Return uid and groups to check for: one's own; run as root, the service user's with the unit's.
+
+    Raises KeyError where root asks and there is no such user.
+    """
+    if os.geteuid():
+        return os.geteuid(), frozenset({os.getegid(), *os.getgroups()})
+    entry = pwd.getpwnam(user)
+    named = _output("systemctl", "show", "--property=SupplementaryGroups", "--value", SERVICE_USER).split()
+    extra = {one.gr_gid for one in grp.getgrall() if one.gr_name in named}
+    return entry.pw_uid, frozenset(extra).union(os.getgrouplist(user, entry.pw_gid))
+
+
+def ran_as(uid: int, gids: frozenset[int]) -> str:
+    """Say who ran the check, and for whom."""
+    return f"checked as {user_name(os.geteuid())} for {user_name(uid)} (uid {uid}; groups {_group_names(gids)})"
+
+
+def journal_findings(uid: int, gids: frozenset[int], root: str = "/") -> list[Finding]:
+    """Return why the system journal cannot be read; [] if it can, or if there is none."""
+    for folder in ("var/log/journal", "run/log/journal"):
+        base = os.path.join(root, folder)
+        with contextlib.suppress(OSError):
+            for name in [os.path.join(base, one, "system.journal") for one in os.listdir(base)]:
+                why = why_unreadable(name, uid, gids) if os.path.lexists(name) else None
+                if why:
+                    return [Finding("journal", why.what, why.why, _join("systemd-journal"))]
+    return []
+
+
+def exposed(path: str) -> list[Finding]:
+    """Return whether a file that holds secrets (configuration, token, key) can be read or changed by everyone."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError as error:
+        return [Finding(path, "cannot be looked at", f"{error}", f"ls -l {quoted(path)}")]
+    if not mode & 0o006:
+        return []
+    return [Finding(path, "is open to every user of this machine", f"its mode is {mode:04o}, and it may hold secrets",
+                    f"chgrp {SERVICE_USER} {quoted(path)} && chmod 0640 {quoted(path)}")]
+
+
+def open_port(listen: str, users: Iterable[pwd.struct_passwd]) -> list[Finding]:
+    """Return whether people (uid from 1000, a login shell) can reach a TCP address that asks for no token."""
+    people = [one.pw_name for one in users
+              if 1000 <= one.pw_uid < OVERFLOW_ID and not one.pw_shell.endswith(("nologin", "false"))]
+    if listen.startswith("unix:") or not people:
+        return []
+    return [Finding(listen, "every user of this machine can read the logs", f"TCP, no token; {len(people)} can log "
+                    f"in, such as {people[0]}", "logwatch.py token NAME, or --listen unix:/run/logwatch/logwatch.sock")]
+
+
+def exposure(unit: str) -> list[Finding]:
+    """Return whether systemd rates the unit (its name, or the path of its file) worse than EXPOSURE_MAX."""
+    offline = ["--offline=true"] if "/" in unit else []
+    text = _output("systemd-analyze", "security", "--no-pager", *offline, unit)
+    match = re.search(r"exposure level for \S+: (\d+\.\d)", text)
+    if not match or float(match[1]) <= EXPOSURE_MAX:
+        return []
+    return [Finding(unit, f"has an exposure of {match[1]} of 10", "the shipped unit has 1.0 or better",
+                    f"systemd-analyze security {unit}")]
+
+
+_SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
+
+
+def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
+    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
+    parts = urllib.parse.urlsplit(url)
+    loopback = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
+    if parts.scheme != "http" or not loopback.is_loopback:
+        raise ValueError("only http:// on a loopback address is probed")
+    with contextlib.closing(http.client.HTTPConnection(str(loopback), parts.port or 80, timeout=PROBE_SECONDS)) as connection:
+        connection.request("GET", parts.path.rstrip("/") + "/" + path,
+                           headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise OSError(f"{path} answered {answer.status}")
+        return answer.getheader(PROBE_HEADER), answer.read1(read)
+
+
+def probe(url: str, stream: str) -> list[Finding]:
+    """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
+
+    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once.
+    """
+    findings = []
+    try:
+        forwarded = _asked(url, "livez", 16)[0] or ""
+    except (OSError, http.client.HTTPException) as error:
+        return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
+    if _SPOOFED in forwarded:
+        findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
+                                + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
+    try:
+        _asked(url, stream, 1)
+    except (OSError, http.client.HTTPException) as error:
+        late = isinstance(error, TimeoutError)
+        why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
+        findings.append(Finding(url, "holds streams back" if late else "does not stream", why,
+                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 60s;"))
+    return findings
+
+
+def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: str = "/etc/logrotate.conf",
+          private: Iterable[str] = (), listen: str = "", unit: str = "", url: str = "",
+          stream: str = "") -> list[Finding]:
+    """Return everything that is wrong for the service user `uid`, `gids`; see service_identity() and ran_as().
+
+    paths: the configured logs' live files. private: files that hold tokens or keys. listen: the address, given only if
+    no token is needed there. unit: name or path. url, stream: see probe(). What is not given is not looked at.
+    """
+    stanzas, findings = load_logrotate(logrotate)
+    for path in paths:
+        why = why_unreadable(path, uid, gids)
+        findings += [why] if why else []
+        findings += rotation_findings(path, stanzas, uid, gids)
+    findings += journal_findings(uid, gids)
+    for path in private:
+        findings += exposed(path)
+    findings += open_port(listen, pwd.getpwall()) if listen else []
+    findings += exposure(unit) if unit else []
+    findings += probe(url, stream) if url else []
+    return findings
 
 # --------------------------------------------------------------------------------------------------------------------
-# command line: serve, get, config
+# command line: serve, get, check, token, config
 # --------------------------------------------------------------------------------------------------------------------
 def return_free_memory() -> None:
     """Give back what compiling this file took: glibc keeps 10 MB of it, a third of the whole process, until told to."""
@@ -5000,9 +5956,9 @@ def return_free_memory() -> None:
 
 def command_serve(config: Config, reread: Callable[[], Config], argument: str) -> int:
     """Serve until SIGTERM."""
-    if not is_loopback(config.listen):
-        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine; allowed: a loopback address "
-                          "or unix:PATH, with Nginx in front")
+    if not is_loopback(config.listen) and not config.tokens:
+        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and no token is configured; "
+                          "allowed: a loopback address or unix:PATH, with Nginx in front, or a token: logwatch.py token NAME")
     if os.geteuid() == 0:
         write_stderr("logwatch: warning: running as root, so every local user can now read every log through "
                      f"{config.listen}; run it as a user of group adm instead: "
@@ -5030,7 +5986,8 @@ def command_serve(config: Config, reread: Callable[[], Config], argument: str) -
 def command_get(config: Config, reread: Callable[[], Config], argument: str) -> int:
     """Print the body that a GET of URL-PATH has; a problem goes to stderr."""
     path, _, query = parse_target(os.fsencode(argument.replace(" ", "%20")))
-    response = Application(config).respond(Request("GET", path, query, {}, "local", True))
+    response = Application(config).respond(
+        Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300
     output = sys.stdout if good else sys.stderr
     for piece in [response.body] if isinstance(response.body, bytes) else response.body:
@@ -5060,8 +6017,39 @@ def option_text(value: object) -> str:
     return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
 
 
+def command_check(config: Config, reread: Callable[[], Config], argument: str) -> int:
+    """The doctor: print what is wrong and what mends it; `argument`: a URL on loopback that leads here through Nginx."""
+    try:
+        uid, gids = service_identity()
+    except KeyError:
+        raise ConfigError(f"check: run as root it looks for user {SERVICE_USER}, and there is none: run it as the user that "
+                          "runs logwatch.py, or add that user") from None
+    logs = [log for log in Catalogue(config).logs() if log.files]
+    paths = [os.path.join(log.root, *log.files[-1].parts) for log in logs]
+    name = next((log.name for log in logs), "journal")
+    findings = examine(paths, uid, gids, private=[CONFIG_FILE] if config.tokens and os.path.exists(CONFIG_FILE) else [],
+                       listen="" if config.tokens else str(config.listen), unit=f"{SERVICE_USER}.service", url=argument,
+                       stream=f"logs/{name}?follow=1&format=sse")
+    print(ran_as(uid, gids))
+    for finding in findings:
+        print(f"\n{quoted(finding.subject)} {finding.what}\n    {finding.why}\n    fix: {finding.fix}")
+    if not findings:
+        print(f"nothing is wrong with {len(paths)} logs")
+    return 1 if findings else 0
+
+
+def command_token(config: Config, reread: Callable[[], Config], argument: str) -> int:
+    """Print a fresh secret, and the INI lines that let it in."""
+    name, _, scopes = argument.partition(" ")
+    secret = new_token()
+    token = parse_token(name, {"digest": token_digest(secret)} | ({"scopes": scopes} if scopes else {}), "--scope")
+    print(f"# The secret, shown this once:\n{secret}\n\n# For {CONFIG_FILE}; then: systemctl reload logwatch\n"
+          f"[token {name}]\ndigest = {token.digest}\nscopes = {' '.join(sorted(token.scopes))}\n# logs = nginx-access syslog")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Config, Callable[[], Config], str], int]] = {
-    "serve": command_serve, "get": command_get, "config": command_config}
+    "serve": command_serve, "get": command_get, "check": command_check, "token": command_token, "config": command_config}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -5071,8 +6059,10 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Each option is also an environment variable (LOGWATCH_LISTEN) and a key of the [logwatch] section of the "
                "configuration file; flag beats environment beats file.")
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="serve",
-                        help="serve (default), get URL-PATH, config")
-    parser.add_argument("argument", nargs="?", metavar="URL-PATH", help="for get: '/logs/syslog?n=5'")
+                        help="serve (default), get URL-PATH, check [URL], token NAME, config")
+    parser.add_argument("argument", nargs="?", metavar="ARGUMENT", help="for get: '/logs/syslog?n=5'; for token: a name; for "
+                        "check: a URL on loopback that leads to logwatch through Nginx")
+    parser.add_argument("--scope", action="append", choices=sorted(SCOPES), help="for token: what it is for; repeatable")
     parser.add_argument("--version", action="version", version=f"logwatch {__version__} sha256:{own_digest()}")
     parser.add_argument("--config", metavar="FILE", default="", help=f"INI file (default {CONFIG_FILE}, if it is there)")
     for option in OPTIONS:
@@ -5092,14 +6082,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 for success, 1 for an answer that is a problem, 2 for a wrong option."""
     parser = make_parser()
     options = vars(parser.parse_intermixed_args(argv))
-    if (options["command"] == "get") != bool(options["argument"]):
-        parser.error("get wants a URL-PATH, such as '/health'; other commands want none")
+    command, argument = options["command"], options["argument"] or ""
+    if bool(argument) != (command in ("get", "token")) and not (argument and command == "check"):
+        parser.error("get wants a URL-PATH, such as '/health', token a NAME; the other commands want nothing")
+    if command == "token":
+        if not NAME_OK.fullmatch(argument):
+            parser.error("token wants a NAME of letters, digits and . _ @ : + ~ -")
+        argument = " ".join([argument, *(options["scope"] or [])])
     flags = {option.name: given for option in OPTIONS if (given := options[option.name.replace("-", "_")]) is not None}
 
     def reread() -> Config:
         return load_config(flags, os.environ, options["config"])
     try:
-        return COMMANDS[options["command"]](reread(), reread, options["argument"] or "")
+        return COMMANDS[command](reread(), reread, argument)
     except (ConfigError, Problem) as error:
         write_stderr(f"logwatch: {error}\n")
         return 2

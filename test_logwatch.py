@@ -7,11 +7,13 @@ listed at the end.
 
 LOGWATCH_TEST_REQUIRE_ALL=1   a missing tool is a failure (what .ci/run sets)
 LOGWATCH_TEST_SHUFFLE=SEED    run the tests in another order: they may not depend on it
+LOGWATCH_TEST_TORTURE=50      rotations that the torture by logrotate does in each of its modes, instead of 8
 """
 from __future__ import annotations
 
 import ast
 import atexit
+import base64
 import contextlib
 import gzip
 import http.client
@@ -39,8 +41,10 @@ import wsgiref.util
 import wsgiref.validate
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
+from unittest import mock
 
 HERE = Path(__file__).absolute().parent
 PROGRAM = HERE / 'logwatch.py'
@@ -382,6 +386,40 @@ def make_application(*options: str) -> Callable[..., Any]:
     """The WSGI callable in this process, as `logwatch.py get` builds it."""
     flags = {option[2:]: [value] for option, value in zip(options[::2], options[1::2])}
     return logwatch.Application(logwatch.load_config(flags, {}))
+
+
+def call(application: Callable[..., Any], target: str, headers: Mapping[str, str] | None = None,
+         method: str = 'GET') -> Reply:
+    """One request to a WSGI callable in this process."""
+    path, _, query = target.partition('?')
+    environ: dict[str, Any] = {
+        'REQUEST_METHOD': method, 'PATH_INFO': urllib.parse.unquote(path, 'latin-1'), 'QUERY_STRING': query,
+        'SERVER_PROTOCOL': 'HTTP/1.1', 'REMOTE_ADDR': '127.0.0.1', 'SCRIPT_NAME': ''}
+    for name, value in {'Host': 'localhost', **(headers or {})}.items():
+        environ['HTTP_' + name.upper().replace('-', '_')] = value
+    wsgiref.util.setup_testing_defaults(environ)
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
+        started.append((status, fields))
+        return io.BytesIO().write
+
+    result = application(environ, start_response)
+    try:
+        body = b''.join(result)
+    finally:
+        getattr(result, 'close', bool)()
+    (status, fields), = started
+    message = http.client.HTTPMessage()
+    for name, value in fields:
+        message[name] = value
+    return Reply(int(status[:3]), message, body)
+
+
+def lines_url(log: str, parameters: Mapping[str, object] | None = None, **more: object) -> str:
+    """/logs/LOG?...; a list is a repeated parameter."""
+    query = urllib.parse.urlencode({**(parameters or {}), **more}, doseq=True)
+    return f'/logs/{urllib.parse.quote(log)}?{query}'
 
 
 class Case(unittest.TestCase):
@@ -948,29 +986,7 @@ class InProcess(HttpContract, Case):
         cls.application = staticmethod(wsgiref.validate.validator(make_application('--log-root', str(root))))
 
     def ask(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
-        path, _, query = target.partition('?')
-        environ: dict[str, Any] = {
-            'REQUEST_METHOD': method, 'PATH_INFO': urllib.parse.unquote(path, 'latin-1'), 'QUERY_STRING': query,
-            'SERVER_PROTOCOL': 'HTTP/1.1', 'REMOTE_ADDR': '127.0.0.1', 'SCRIPT_NAME': ''}
-        for name, value in {'Host': 'localhost', **(headers or {})}.items():
-            environ['HTTP_' + name.upper().replace('-', '_')] = value
-        wsgiref.util.setup_testing_defaults(environ)
-        started: list[tuple[str, list[tuple[str, str]]]] = []
-
-        def start_response(status: str, fields: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
-            started.append((status, fields))
-            return io.BytesIO().write
-
-        result = self.application(environ, start_response)
-        try:
-            body = b''.join(result)
-        finally:
-            result.close()
-        (status, fields), = started
-        message = http.client.HTTPMessage()
-        for name, value in fields:
-            message[name] = value
-        return Reply(int(status[:3]), message, body)
+        return call(self.application, target, headers, method)
 
 
 class OverTcp(HttpContract, Case):
@@ -2181,6 +2197,738 @@ class Signals(Case):
                 self.await_complaint(server, count)
                 self.assertEqual(server.get('/logs/first').body, b'a\n')
                 self.assertNotIn('Traceback', server.stderr())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the catalogue: names, rotation sets, what is no log, what cannot be read
+# ----------------------------------------------------------------------------------------------------------------------
+
+NAMES = {  # path below the root: name
+    'syslog': 'syslog', 'auth.log': 'auth', 'nginx/access.log': 'nginx-access', 'apt/term.log': 'apt-term',
+    'php8.2-fpm.log': 'php8.2-fpm', 'postgresql/postgresql-15-main.log': 'postgresql-postgresql-15-main',
+    'a/b/c/d.log': 'a-b-c-d', 'app.v2': 'app.v2', 'mail.err': 'mail.err', 'unattended-upgrades/x.log.log':
+    'unattended-upgrades-x.log', 'samba/log.smbd': 'samba-log.smbd', 'cups/error_log': 'cups-error_log',
+    'getty@tty1.log': 'getty@tty1', 'x+y:z~.log': 'x+y:z~'}
+ODD_NAMES = ('two words.log', 'bücher.log', '-dash.log', '.hidden.log', 'a%2Fb.log', 'x?y#z&n=1.log', '<b>.log', '*.log',
+             '[x].log', 'new\nline.log', 'raw', 'stats.log', '..log', 'a,b.log', 'l' * 150 + '.log', "q'uote\".log", '$(id).log')
+ROTATIONS = (  # the files of one log, oldest first
+    'app.log.2.gz app.log.1 app.log', 'app.log.1.gz app.log', 'app.log.old app.log', 'app.log.2.gz app.log.1',
+    'app.log.11.gz app.log.10.gz app.log.9.gz app.log.2.gz app.log.1 app.log',
+    'app.log-20261120.gz app.log-20261121 app.log', 'app-20261120.log.gz app-20261121.log app.log',
+    'app.log-2026112109.gz app.log-2026112110 app.log', 'app.log-2026-11-20 app.log-2026-11-21 app.log',
+    'app.log-20261121-1763800000.gz app.log-20261121-1763800001.gz app.log-20261121-1763800002 app.log',
+    'app.log.20251231.gz app.log.20260101 app.log', 'app.2.gz app.1 app', 'app.log-20261121.gz')
+BINARY_FILES: dict[str, bytes] = {
+    'wtmp': b'\7\0' * 192, 'btmp': b'', 'lastlog': b'\0' * 292, 'faillog': b'', 'wtmp.1': b'\7\0' * 192, 'wtmp.db': b'SQL',
+    'journal/0123/system.journal': b'LPKSHHRH', 'user.journal~': b'LPKSHHRH', 'app.sqlite3': b'SQLite format 3\0',
+    'bootchart.png': b'\x89PNG', 'core.bin': bytes(range(256)) * 64, 'packed.bin.gz': bytes(8000)}
+
+
+class Catalogue(Case):
+    """Which logs there are, told anew at each request."""
+
+    def catalogue(self, application: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+        return {row['name']: row for row in call(application, '/logs?format=json').json()['logs']}
+
+    def test_a_log_is_named_by_its_path(self) -> None:
+        root = plant(scratch(), {path: f'{path}\n' for path in NAMES})
+        application = make_application('--log-root', str(root))
+        self.assertEqual(set(self.catalogue(application)), set(NAMES.values()))
+        for path, name in NAMES.items():
+            with self.subTest(path):
+                self.assertEqual(call(application, f'/logs/{name}').text, f'{path}\n')
+
+    def test_every_listed_name_can_be_asked_for_whatever_the_file_is_called(self) -> None:
+        root = plant(scratch(), {path: f'content {number}\n' for number, path in enumerate(ODD_NAMES)})
+        (root / os.fsdecode(b'\xff\xfe.log')).write_text(f'content {len(ODD_NAMES)}\n')
+        application = make_application('--log-root', str(root))
+        names = list(self.catalogue(application))
+        self.assertEqual(len(names), len(ODD_NAMES) + 1)
+        for name in names:
+            self.assertRegex(name, r'\A[A-Za-z0-9][A-Za-z0-9._@:+~-]*\Z')
+        contents = sorted(int(call(application, f'/logs/{name}').text.split()[1]) for name in names)
+        self.assertEqual(contents, list(range(len(ODD_NAMES) + 1)))
+
+    def test_colliding_names_are_told_apart_in_the_same_way_each_time(self) -> None:
+        files = ('a/b.log', 'a-b.log', 'a/b', 'a-b', 'a b.log', 'a_b.log')
+        roots = [plant(scratch(), {path: path for path in order}) for order in (files, files[::-1])]
+        found = []
+        for root in roots:
+            application = make_application('--log-root', str(root))
+            found.append({name: call(application, f'/logs/{name}').text for name in self.catalogue(application)})
+        self.assertEqual(sorted(found[0].values()), sorted(f'{path}\n' for path in files))
+        self.assertEqual(found[0], found[1])
+
+    def test_a_rotation_set_is_one_log_in_the_order_it_was_written(self) -> None:
+        for names in ROTATIONS:
+            with self.subTest(names):
+                root = scratch()
+                for number, name in enumerate(names.split()):
+                    plant(root, {name: f'line {number}\n'})
+                    order = -number if re.search(r'\d', name) else number     # times that deny what numbers and dates say
+                    os.utime(root / name, (order + 10 ** 9, order + 10 ** 9))
+                application = make_application('--log-root', str(root))
+                row, = self.catalogue(application).values()
+                self.assertEqual((row['name'], row['rotations']), ('app', len(names.split()) - 1))
+                self.assertEqual(row['bytes'], sum(path.stat().st_size for path in root.iterdir()))
+                self.assertEqual(call(application, '/logs/app').text, ''.join(
+                    f'line {number}\n' for number in range(len(names.split()))))
+
+    def test_a_packed_file_beside_its_plain_one_is_not_read_twice(self) -> None:
+        root = plant(scratch(), {'app.log': 'c\n', 'app.log.1': 'b\n', 'app.log.2': 'a\n', 'app.log.2.gz': 'a\n'})
+        (root / 'app.log.1.gz').write_bytes(gzip.compress(b'b\n')[:12])
+        self.assertEqual(call(make_application('--log-root', str(root)), '/logs/app').text, 'a\nb\nc\n')
+
+    def test_binary_files_are_left_out_and_a_hole_at_the_start_is_none(self) -> None:
+        root = plant(scratch(), {**BINARY_FILES, 'app.log': 'text\n', 'hole.log': bytes(9000) + b'behind the hole\n' * 9,
+                                 'empty.log': '', 'latin1.log': b'caf\xe9\n'})
+        self.assertEqual(set(self.catalogue(make_application('--log-root', str(root)))), {'app', 'hole', 'empty', 'latin1'})
+
+    def test_what_is_no_regular_file_is_left_out(self) -> None:
+        root = plant(scratch(), {'app.log': 'text\n', 'sub/x.log': 'text\n'})
+        secret = plant(scratch(), {'secret.log': 'secret\n', 'deep/secret.log': 'secret\n'})
+        (root / 'link.log').symlink_to(secret / 'secret.log')
+        (root / 'inside.log').symlink_to('app.log')
+        (root / 'linked').symlink_to(secret / 'deep')
+        os.mkfifo(root / 'fifo.log')
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(root / 'socket.log'))
+        application = make_application('--log-root', str(root))
+        self.assertEqual(set(self.catalogue(application)), {'app', 'sub-x'})
+        for name in ('link', 'linked-secret', 'fifo', 'socket'):
+            self.assertProblem(call(application, f'/logs/{name}'), 404)
+
+    def test_a_log_that_comes_or_goes_is_there_or_not_at_the_next_request(self) -> None:
+        root = plant(scratch(), {'old.log': 'old\n'})
+        application = make_application('--log-root', str(root))
+        self.assertEqual(set(self.catalogue(application)), {'old'})
+        plant(root, {'new/app.log': 'new\n'})
+        self.assertEqual(call(application, '/logs/new-app').text, 'new\n')
+        (root / 'old.log').unlink()
+        self.assertProblem(call(application, '/logs/old'), 404)
+        self.assertEqual(set(self.catalogue(application)), {'new-app'})
+
+    def test_it_tells_the_times_and_the_format_of_a_whole_set(self) -> None:
+        rows = numbered(1, 3000).splitlines(keepends=True)
+        root = plant(scratch(), {'app.log.2.gz': ''.join(rows[:1000]), 'app.log.1': ''.join(rows[1000:2000]),
+                                 'app.log': ''.join(rows[2000:]), 'plain.log': 'no time\n' * 10})
+        logs = self.catalogue(make_application('--log-root', str(root)))
+        self.assertEqual(logs['app']['format'], 'rfc3339')
+        self.assertEqual([logs['app'][key][:19] for key in ('first', 'last')], ['2026-01-01T00:00:01', '2026-01-01T00:50:00'])
+        self.assertEqual([logs['plain'][key] for key in ('format', 'first', 'last')], ['text', None, None])
+
+    @requires('root')
+    def test_what_has_not_changed_is_not_read_again(self) -> None:
+        root = plant(scratch(), {f'{n}/app.log{end}': numbered(1, 200) for n in range(40) for end in ('', '.1', '.2.gz')})
+        server = self.serve(root=root)
+
+        def cost(target: str) -> int:
+            before = self.bytes_read(server)
+            self.assertEqual(server.get(target).status, 200)
+            return self.bytes_read(server) - before
+
+        first = cost('/logs')
+        self.assertGreater(first, 40 * 4096)
+        self.assertLess(cost('/logs'), 40 * 100)
+        with (root / '7/app.log').open('a') as log:
+            log.write('one more line\n')
+        self.assertLess(cost('/logs'), 40 * 100 + 40_000)
+
+    def bytes_read(self, server: Server) -> int:
+        text = Path(f'/proc/{server.process.pid}/io').read_text()
+        return int(re.findall(r'rchar: (\d+)', text)[0])
+
+    def test_a_listing_of_many_logs_is_quick(self) -> None:
+        root = plant(scratch(), {f'{n // 50}/{n}.log': 'line\n' for n in range(1000)})
+        application = make_application('--log-root', str(root))
+        self.assertEqual(len(self.catalogue(application)), 1000)
+        began = time.process_time()
+        self.assertEqual(len(self.catalogue(application)), 1000)
+        self.assertLess(time.process_time() - began, 1.0)
+
+
+class Configured(Case):
+    """Logs given by --log NAME=GLOB: what is not a log is refused with the reason, at once."""
+
+    def ask(self, where: Path | str, target: str = '/logs/app') -> Reply:
+        return call(make_application('--log', f'app={where}'), target)
+
+    def refused(self, where: Path | str, *words: str) -> None:
+        began = time.monotonic()
+        with self.subTest(str(where)):
+            self.assertProblem(self.ask(where), 403, *words)
+            row, = self.ask(where, '/logs?format=json').json()['logs']
+            self.assertIs(row['readable'], False)
+            for word in words:
+                self.assertIn(word, row['reason'])
+            self.assertLess(time.monotonic() - began, 2)
+
+    def test_a_file_that_is_no_log_is_refused_with_the_reason(self) -> None:
+        root = plant(scratch(), {'target.log': 'secret\n'})
+        (root / 'link.log').symlink_to('target.log')
+        (root / 'dangling.log').symlink_to('nowhere')
+        (root / 'folder.log').mkdir()
+        os.mkfifo(root / 'fifo.log')
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(root / 'socket.log'))
+        for name, words in {'link.log': 'symbolic link', 'dangling.log': 'symbolic link', 'folder.log': 'a folder',
+                            'fifo.log': 'a FIFO', 'socket.log': 'a socket'}.items():
+            self.refused(root / name, words)
+        self.refused('/dev/null', 'a device')
+        self.refused('/proc/self/environ', 'kernel')
+        self.refused('/proc/kmsg', 'kernel')
+        self.refused('/sys/kernel/mm/transparent_hugepage/enabled', 'kernel')
+
+    @requires('root')
+    def test_a_hard_link_is_served_only_from_a_folder_of_the_files_owner(self) -> None:
+        outside = plant(scratch(), {'secret': 'secret\n'})
+        table = (  # owner and mode of the folder, whether the link is served
+            (0, 0o755, True), (0, 0o777, False), (0, 0o1777, False), (0, 0o775, False), (NOBODY, 0o755, False))
+        for owner, mode, served in table:
+            with self.subTest(owner=owner, mode=oct(mode)):
+                root = scratch()
+                os.link(outside / 'secret', root / 'app.log')
+                os.chown(root, owner, 0)
+                root.chmod(mode)
+                if served:
+                    self.assertEqual(self.ask(root / 'app.log').text, 'secret\n')
+                else:
+                    self.refused(root / 'app.log', 'hard link')
+                (root / 'app.log').unlink()
+
+    def test_a_linked_folder_below_the_root_is_not_entered(self) -> None:
+        outside = plant(scratch(), {'app.log': 'secret\n'})
+        root = plant(scratch(), {'one/app.log': 'text\n'})
+        (root / 'two').symlink_to(outside)
+        self.assertEqual(self.ask(root / '*' / 'app.log').text, 'text\n')
+        self.assertEqual(self.ask(root / 'two*' / 'app.log').status, 404)
+
+    def test_a_folder_swapped_for_a_link_while_it_is_read_is_not_entered(self) -> None:
+        outside = plant(scratch(), {'app.log': 'secret\n'})
+        root = plant(scratch(), {'one/app.log': 'text\n'})
+        (root / 'one').rename(root / 'real')
+        (root / 'one').symlink_to(outside)
+        with self.assertRaises(logwatch.Unreadable):
+            logwatch.open_below(str(root), ('one', 'app.log'))
+
+    def test_a_glob_matches_files_that_come_later(self) -> None:
+        root = scratch()
+        application = make_application('--log', f'app={root}/*/x?.log')
+        self.assertProblem(call(application, '/logs/app'), 404, 'app')
+        self.assertEqual(call(application, '/logs?format=json').json()['logs'][0]['bytes'], 0)
+        plant(root, {'one/x1.log': 'first\n'})
+        self.assertEqual(call(application, '/logs/app').text, 'first\n')
+        plant(root, {'two/x2.log': 'second\n', 'two/y.log': 'other\n', 'two/x22.log': 'other\n', 'x3.log': 'other\n'})
+        os.utime(root / 'one/x1.log', (10 ** 9, 10 ** 9))
+        self.assertEqual(call(application, '/logs/app').text, 'first\nsecond\n')
+
+    def test_only_what_is_configured_is_served(self) -> None:
+        root = plant(scratch(), {'app.log': 'text\n', 'other.log': 'other\n'})
+        application = make_application('--log-root', str(root), '--log', f'app={root}/app.log')
+        self.assertEqual([row['name'] for row in call(application, '/logs?format=json').json()['logs']], ['app'])
+        self.assertProblem(call(application, '/logs/other'), 404)
+
+
+@requires('root')
+class Unreadable(Case):
+    """What the server's user may not read is listed, with the reason and the command that mends it."""
+
+    rows: dict[str, dict[str, Any]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        root = plant(scratch(), {name: 'text\n' for name in words(
+            'fine.log group.log owner.log rootgroup.log closed/x.log shut/x.log deep/a/b.log own.log')})
+        adm = 4    # Debian's static number
+        for path, group, mode in (('group.log', adm, 0o640), ('owner.log', 0, 0o600), ('rootgroup.log', 0, 0o640),
+                                  ('closed', adm, 0o750), ('shut', 0, 0o700), ('deep', adm, 0o750)):
+            os.chown(root / path, 0, group)
+            (root / path).chmod(mode)
+        os.chown(root / 'own.log', NOBODY, NOBODY)
+        (root / 'own.log').chmod(0o200)
+        cls.server = cls.serve_class(root=root, user=NOBODY)
+        cls.rows = {row['name']: row for row in cls.server.get('/logs?format=json').json()['logs']}
+
+    def test_each_is_listed_and_the_readable_ones_are_served(self) -> None:
+        unreadable = {name for name, row in self.rows.items() if not row['readable']}
+        self.assertEqual(unreadable, set(words('group owner rootgroup closed shut deep own')))
+        self.assertEqual(self.server.get('/logs/fine').text, 'text\n')
+
+    def test_the_reason_names_what_forbids_it_and_the_fix_mends_it(self) -> None:
+        for name, place, owner, mode, fix in (
+                ('group', '/group.log', 'root:adm', '0640', 'usermod -aG adm nobody'),
+                ('owner', '/owner.log', 'root:root', '0600', 'setfacl -m u:nobody:'),
+                ('rootgroup', '/rootgroup.log', 'root:root', '0640', 'setfacl -m u:nobody:'),
+                ('closed', '/closed', 'root:adm', '0750', 'usermod -aG adm nobody'),
+                ('shut', '/shut', 'root:root', '0700', 'setfacl -m u:nobody:'),
+                ('deep', '/deep', 'root:adm', '0750', 'usermod -aG adm nobody'),
+                ('own', '/own.log', 'nobody:', '0200', 'chmod u')):
+            with self.subTest(name):
+                for word in (place, owner, mode):
+                    self.assertIn(word, self.rows[name]['reason'])
+                self.assertIn(fix, self.rows[name]['fix'])
+
+    def test_asking_for_one_is_403_with_the_same_reason_and_fix(self) -> None:
+        for name, row in self.rows.items():
+            if not row['readable']:
+                with self.subTest(name):
+                    problem = self.server.get(f'/logs/{name}')
+                    self.assertProblem(problem, 403)
+                    self.assertIn(row['reason'], problem.json()['detail'])
+                    self.assertEqual(problem.json()['fix'], row['fix'])
+
+    def test_the_text_says_it_too(self) -> None:
+        text = self.server.get('/logs').text
+        for row in self.rows.values():
+            self.assertIn(row['name'], text)
+            self.assertIn(row.get('reason', ''), text)
+
+    def test_a_rotated_file_that_may_not_be_read_leaves_the_rest_and_is_noted(self) -> None:
+        rows = numbered(1, 30).splitlines(keepends=True)
+        root = plant(scratch(), {'app.log.2': ''.join(rows[:10]), 'app.log.1': ''.join(rows[10:20]),
+                                 'app.log': ''.join(rows[20:])})
+        (root / 'app.log.1').chmod(0o600)
+        server = self.serve(root=root, user=NOBODY)
+        answer = server.get('/logs/app?format=json').json()
+        self.assertEqual([entry['message'].split()[-1] for entry in answer['entries']],
+                         [str(n) for n in (*range(1, 11), *range(21, 31))])
+        self.assertIn('app.log.1', str(answer['scan']['notes']))
+
+    def test_a_log_that_becomes_readable_is_served_at_once(self) -> None:
+        root = plant(scratch(), {'app.log': 'text\n', 'in/x.log': 'text\n'})
+        server = self.serve(root=root, user=NOBODY)
+        for path, name in ((root / 'app.log', 'app'), (root / 'in', 'in-x')):
+            mode = path.stat().st_mode
+            for mode, status in ((0, (403, 404)), (mode, (200,)), (0, (403, 404)), (mode, (200,))):
+                path.chmod(mode)
+                self.assertIn(server.get(f'/logs/{name}').status, status)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the line reader: the newest lines, paging, cursors
+# ----------------------------------------------------------------------------------------------------------------------
+
+SMALL = {'FIRST_BLOCK_BYTES': 256, 'BLOCK_BYTES': 1024}     # so that short logs have many block boundaries, too
+ODD_PIECES = (b'', b'\0', b'\0' * 40, b'\xff\xfe', b'\r', b'a\rb', b'\xe2\x80\xa8', b'\x1b[31m', b'\xc3\xa9t\xc3\xa9', b' ', b'\t',
+              b'\x0c', b'same', b'same', b'x' * 250, b'y' * 256, b'z' * 1024, b'w' * 3000, b'\x85', b'--', b'\\', b'"<&>')
+
+
+def odd_log(chance: random.Random, count: int) -> bytes:
+    """Lines with every oddity of real logs, often longer than SMALL's blocks; sometimes the last lacks its newline."""
+    lines = [b''.join(chance.choice(ODD_PIECES) for _ in range(chance.randrange(4))) + chance.choice((b'', b'', b'\r'))
+             for _ in range(count)]
+    return b'\n'.join(lines) + chance.choice((b'', b'\n', b'\n', b'\n\n')) if count else b''
+
+
+def whole_lines(data: bytes) -> bytes:
+    """The data with a newline at its end: a rotated file's last line is a line of its own."""
+    return data if data.endswith(b'\n') or not data else data + b'\n'
+
+
+def pack(data: bytes, members: int = 1) -> bytes:
+    """gzip of several members, as `cat a.gz b.gz` makes it."""
+    step = len(data) // members + 1
+    return b''.join(gzip.compress(data[start:start + step], 1) for start in range(0, max(1, len(data)), step))
+
+
+def tail(files: Iterable[Path], count: int) -> bytes:
+    """What `zcat -f` and `tail -n` say of files, oldest first; zcat complains of a damaged one and gives what it has."""
+    data = b''.join(whole_lines(subprocess.run(['zcat', '-f', str(path)], capture_output=True).stdout) for path in files)
+    return subprocess.run(['tail', '-n', str(count)], input=data, capture_output=True, check=True).stdout
+
+
+class Pager:
+    """Pages through a log in this process; several applications in turn are a server that is started again."""
+
+    def __init__(self, root: Path, name: str = 'app') -> None:
+        self.root, self.name = root, name
+
+    def ask(self, **parameters: object) -> Reply:
+        return call(make_application('--log', f'{self.name}={self.root}/{self.name}.log'),
+                    lines_url(self.name, format='json', **parameters))
+
+    def page(self, **parameters: object) -> dict[str, Any]:
+        """The document of a page."""
+        reply = self.ask(**parameters)
+        if reply.status != 200:
+            raise AssertionError(f'{reply.status}: {reply.text}')
+        document: dict[str, Any] = reply.json()
+        return document
+
+    def numbers(self, document: Mapping[str, Any]) -> list[int]:
+        """The last word of each line."""
+        return [int(entry['message'].split()[-1]) for entry in document['entries']]
+
+    def cursor(self, document: Mapping[str, Any], relation: str = 'next') -> str:
+        """The cursor in a page's link."""
+        pairs = urllib.parse.parse_qs(str(document[relation] or '').lstrip('?'))
+        return (pairs.get('after') or pairs.get('before') or [''])[0]
+
+    def behind(self, number: int) -> str:
+        """The cursor behind a numbered line."""
+        return next(str(entry['cursor']) for entry in self.page(n=10000)['entries']
+                    if entry['message'].split()[-1] == str(number))
+
+    def rest(self, cursor: str, n: int = 100) -> list[int]:
+        """The numbers behind a cursor, to the end, page by page."""
+        found: list[int] = []
+        while (document := self.page(after=cursor, n=n))['entries']:
+            found += self.numbers(document)
+            cursor = self.cursor(document)
+        return found
+
+    def log(self, ending: str = '') -> Path:
+        return self.root / f'{self.name}.log{ending}'
+
+    def write(self, first: int, last: int, ending: str = '') -> None:
+        """Append numbered lines."""
+        with self.log(ending).open('a') as file:
+            file.write(numbered(first, last))
+
+    def rename(self, *pairs: tuple[str, str]) -> None:
+        for old, new in pairs:
+            self.log(old).rename(self.log(new))
+
+    def compress(self, old: str, new: str) -> None:
+        """As logrotate does: the .gz takes over its plain file's time, and the plain one goes."""
+        data, found = self.log(old).read_bytes(), self.log(old).stat()
+        self.log(new).write_bytes(gzip.compress(data))
+        os.utime(self.log(new), ns=(found.st_atime_ns, found.st_mtime_ns))
+        self.log(old).unlink()
+
+    def copytruncate(self, new: str) -> None:
+        shutil.copyfile(self.log(), self.log(new))
+        os.truncate(self.log(), 0)
+
+
+@requires('zcat', 'tail')
+class NewestLines(Case):
+    """The newest lines are those that `zcat -f` and `tail -n` give."""
+
+    def compare(self, root: Path, names: Iterable[str], counts: Iterable[int]) -> None:
+        application = make_application('--log', f'app={root}/app.log')
+        for count in counts:
+            reply = call(application, lines_url('app', n=count))
+            self.assertEqual(reply.body, logwatch.safe_text(tail([root / name for name in names], count)), (root, count))
+
+    def test_of_random_logs_with_every_oddity(self) -> None:
+        chance = random.Random(20261122)
+        names = ('app.log.3.gz', 'app.log.2.gz', 'app.log.1', 'app.log')
+        for turn in range(25):
+            with self.subTest(turn), mock.patch.multiple(logwatch, **(SMALL if turn % 2 else {})):
+                root = scratch()
+                for name in names:
+                    data = odd_log(chance, chance.choice((0, 1, 5, 30)))
+                    (root / name).write_bytes(pack(data, chance.randrange(1, 4)) if name.endswith('.gz') else data)
+                self.compare(root, names, (1, 2, 3, 7, 10, 31, 10000))
+
+    def test_of_damaged_gzip_files_are_what_can_be_read_of_them(self) -> None:
+        data = numbered(1, 5000).encode()
+        damaged = {'empty': b'', 'no data': gzip.compress(b''), 'truncated': gzip.compress(data)[:-2000],
+                   'no trailer': gzip.compress(data)[:-8], 'not gzip': b'plain text\n' * 20, 'padded': gzip.compress(data) + bytes(512),
+                   'header only': gzip.compress(data)[:10], 'three members': pack(data, 3),
+                   'second truncated': pack(data, 2)[:-500], 'garbage behind': gzip.compress(data) + b'garbage'}
+        for name, content in damaged.items():
+            with self.subTest(name):
+                root = plant(scratch(), {'app.log': numbered(5001, 5010)})
+                (root / 'app.log.1.gz').write_bytes(content)
+                reply = call(make_application('--log', f'app={root}/app.log'), lines_url('app', n=10000, format='json'))
+                self.assertEqual(reply.status, 200, reply.text)
+                lines = [entry['message'] for entry in reply.json()['entries']]
+                self.assertEqual(lines[-10:], numbered(5001, 5010).splitlines())
+                if name != 'not gzip':      # zcat -f passes that on; it is no line of the log
+                    self.compare(root, ('app.log.1.gz', 'app.log'), (5, 10000))
+                if name not in ('empty', 'no data', 'three members', 'padded'):
+                    self.assertIn('app.log.1.gz', str(reply.json()['scan']['notes']))
+
+    def test_of_a_line_without_its_newline_until_it_is_completed(self) -> None:
+        pager = Pager(plant(scratch(), {'app.log': numbered(1, 3) + 'half of'}))
+        document = pager.page()
+        self.assertEqual([entry['message'] for entry in document['entries']][-1], 'half of')
+        self.assertIs(document['entries'][-1]['partial'], True)
+        self.assertEqual(pager.page(after=pager.cursor(document))['entries'], [])
+        with pager.log().open('a') as log:
+            log.write(' the line 4\n')
+        after = pager.page(after=pager.cursor(document))
+        self.assertEqual([entry['message'] for entry in after['entries']], ['half of the line 4'])
+        self.assertNotIn('partial', after['entries'][0])
+
+    def test_of_a_50_megabyte_line_are_found_and_it_is_cut_and_marked(self) -> None:
+        root = scratch()
+        long = b'L' * (50 << 20)
+        for ending in ('', '.1.gz'):
+            with self.subTest(ending):
+                data = b'before\n' + long + b'\nbehind\n'
+                plant(root, {f'app.log{ending}': data if ending else data, 'app.log': data if not ending else 'live\n'})
+        server = self.serve(root=root)
+        for name, last in (('app', 'live'),):
+            lines = server.get(f'/logs/{name}?n=10').body.split(b'\n')
+            self.assertEqual((lines[0], lines[2], lines[3]), (b'before', b'behind', last.encode()))
+            self.assertRegex(lines[1], rb'\AL{65536} \[%d bytes cut\]\Z' % (len(long) - logwatch.LINE_BYTES))
+        self.assertLess(server.status('VmHWM'), 60_000, 'kB')
+
+    def test_of_a_page_are_bounded_in_bytes_and_say_so(self) -> None:
+        root = plant(scratch(), {'app.log': b''.join(b'%d %s\n' % (n, b'x' * 60_000) for n in range(200))})
+        application = make_application('--log', f'app={root}/app.log')
+        reply = call(application, lines_url('app', n=10000))
+        self.assertLess(len(reply.body), logwatch.PAGE_BYTES + 1)
+        self.assertIn('stop=limit', reply.headers['Logwatch-Scan'])
+        numbers = [int(line.split()[0]) for line in reply.body.splitlines()]
+        while 'rel="prev"' in reply.headers['Link']:
+            before = str(re.findall(r'before=([\w-]+)', reply.headers['Link'])[0])
+            reply = call(application, lines_url('app', n=10000, before=before))
+            numbers = [int(line.split()[0]) for line in reply.body.splitlines()] + numbers
+        self.assertEqual(numbers, list(range(200)))
+
+
+class Paging(Case):
+    """Pages, back and forward, give every line once."""
+
+    def messages(self, document: Mapping[str, Any]) -> list[str]:
+        return [entry['message'] for entry in document['entries']]
+
+    def back(self, pager: Pager, n: int) -> tuple[list[str], str]:
+        """All lines by prev, and the cursor behind the last."""
+        document = pager.page(n=n)
+        end = pager.cursor(document)
+        found = self.messages(document)
+        while cursor := pager.cursor(document, 'prev'):
+            document = pager.page(n=n, before=cursor)
+            self.assertTrue(len(document['entries']) == n or not document['prev'])
+            found = self.messages(document) + found
+        return found, end
+
+    def forward(self, pager: Pager, n: int) -> list[str]:
+        """All lines by next, from the oldest place."""
+        document = pager.page(n=n)
+        while cursor := pager.cursor(document, 'prev'):
+            document = pager.page(n=n, before=cursor)
+        found = self.messages(document)
+        while (document := pager.page(n=n, after=pager.cursor(document)))['entries']:
+            found += self.messages(document)
+        return found
+
+    def test_of_random_logs_with_every_oddity(self) -> None:
+        chance = random.Random(7)
+        names = ('app.log.2.gz', 'app.log.1', 'app.log')
+        for turn in range(12):
+            with self.subTest(turn), mock.patch.multiple(logwatch, **(SMALL if turn % 2 else {})):
+                root = scratch()
+                for name in names:
+                    data = whole_lines(odd_log(chance, chance.choice((0, 1, 8, 25))))
+                    (root / name).write_bytes(pack(data, 2) if name.endswith('.gz') else data)
+                pager = Pager(root)
+                whole = self.messages(pager.page(n=10000))
+                for n in (1, 2, 5, 17):
+                    self.assertEqual(self.back(pager, n)[0], whole)
+                    self.assertEqual(self.forward(pager, n), whole)
+
+    def test_boundaries_among_equal_lines_of_the_same_second(self) -> None:
+        line = '2026-01-01T00:00:00+00:00 host app[1]: the same\n'
+        pager = Pager(plant(scratch(), {'app.log.2.gz': line * 130, 'app.log.1': line * 120, 'app.log': line * 150}))
+        for n in (1, 7, 100, 130):
+            with self.subTest(n):
+                self.assertEqual(len(self.back(pager, n)[0]), 400)
+                self.assertEqual(len(self.forward(pager, n)), 400)
+
+    def test_while_it_is_written_pages_back_stay_where_they_were(self) -> None:
+        pager = Pager(plant(scratch(), {'app.log.1': numbered(1, 40), 'app.log': numbered(41, 80)}))
+        document = pager.page(n=15)
+        found = pager.numbers(document)
+        for first in (81, 91, 101, 111, 121):
+            pager.write(first, first + 9)
+            document = pager.page(n=15, before=pager.cursor(document, 'prev'))
+            found = pager.numbers(document) + found
+        self.assertEqual(found, list(range(1, 81)))
+
+    def test_next_of_a_page_that_was_read_backward_goes_on_behind_it(self) -> None:
+        pager = Pager(plant(scratch(), {'app.log.1': numbered(1, 40), 'app.log': numbered(41, 80)}))
+        middle = pager.page(n=10, before=pager.behind(55))
+        self.assertEqual(pager.numbers(middle), list(range(46, 56))[:10])
+        self.assertEqual(pager.rest(pager.cursor(middle)), list(range(56, 81)))
+        early = pager.page(n=10, after=pager.behind(20))
+        self.assertEqual(pager.numbers(early), list(range(21, 31)))
+        self.assertEqual(pager.numbers(pager.page(n=10, before=pager.cursor(early, 'prev'))), list(range(11, 21)))
+
+
+def rename_and_create(pager: Pager) -> None:
+    pager.rename(('', '.1'))
+    pager.write(51, 80)
+
+
+def rotate_with_compression(pager: Pager) -> None:
+    rename_and_create(pager)
+    pager.compress('.1', '.2.gz')
+    pager.rename(('', '.1'))
+    pager.log().touch()
+    pager.write(81, 90)
+
+
+def rotate_by_date(pager: Pager) -> None:
+    pager.rename(('', '-20260101'))
+    pager.write(51, 80)
+    pager.compress('-20260101', '-20260101.gz')
+
+
+def rotate_by_copy(pager: Pager) -> None:
+    pager.copytruncate('.1')
+    pager.write(51, 80)
+
+
+def rotate_by_copy_and_grow_beyond(pager: Pager) -> None:
+    pager.copytruncate('.1')
+    pager.write(51, 400)
+
+
+def write_to_the_renamed_one(pager: Pager) -> None:
+    pager.rename(('', '.1'))
+    pager.log().touch()
+    pager.write(51, 60, '.1')
+    pager.write(61, 80)
+
+
+def rotate_five_times(pager: Pager) -> None:
+    for turn in range(5):
+        endings = sorted((path.name[7:] for path in pager.root.iterdir()), key=lambda text: int('0' + text[1:2]))
+        for ending in reversed(endings):
+            number = int('0' + ending[1:2])
+            pager.rename((ending, f'.{number + 1}' + ending[2:]))
+        if turn:
+            pager.compress('.2', '.2.gz')
+        pager.write(51 + turn * 10, 60 + turn * 10)
+
+
+CHANGES = (rename_and_create, rotate_with_compression, rotate_by_date, rotate_by_copy, rotate_by_copy_and_grow_beyond,
+           write_to_the_renamed_one, rotate_five_times)
+
+
+class Cursors(Case):
+    """A place survives whatever happens to its file, or is gone with a word (410) and a place to go on from."""
+
+    def planted(self) -> Pager:
+        """A log of the lines 1 to 50."""
+        return Pager(plant(scratch(), {'app.log': numbered(1, 50)}))
+
+    def numbers_on_disk(self, pager: Pager) -> list[int]:
+        return pager.numbers(pager.page(n=10000))
+
+    def test_each_survives_every_kind_of_rotation(self) -> None:
+        for change in CHANGES:
+            for place in (1, 17, 49, 50):
+                with self.subTest(change.__name__, place=place):
+                    pager = self.planted()
+                    cursor = pager.behind(place)
+                    change(pager)
+                    self.assertEqual(pager.rest(cursor, 7), list(range(place + 1, max(self.numbers_on_disk(pager)) + 1)))
+                    self.assertEqual(pager.numbers(pager.page(before=cursor)), list(range(1, place + 1)))
+
+    def test_the_place_at_the_end_survives_while_nothing_has_been_written_yet(self) -> None:
+        for steps in (('rename',), ('copy',), ('rename', 'touch'), ('copy', 'write'), ('rename', 'touch', 'late', 'write')):
+            with self.subTest(steps):
+                pager = self.planted()
+                cursor = pager.cursor(pager.page())
+                expected: list[int] = []
+                last = 50
+                for step in steps:
+                    if step == 'rename':
+                        pager.rename(('', '.1'))
+                    elif step == 'copy':
+                        pager.copytruncate('.1')
+                    elif step == 'touch':
+                        pager.log().touch()
+                    else:
+                        pager.write(last + 1, last + 10, '.1' if step == 'late' else '')
+                        expected += range(last + 1, last + 11)
+                        last += 10
+                    document = pager.page(after=cursor)
+                    self.assertEqual(pager.numbers(document), expected[-10:] if step in ('late', 'write') else [])
+                    cursor = pager.cursor(document)
+
+    def test_lines_written_late_to_the_renamed_file_are_given_once(self) -> None:
+        pager = self.planted()
+        cursor = pager.cursor(pager.page())
+        pager.rename(('', '.1'))
+        pager.write(61, 65)
+        found: list[int] = []
+        for first, ending in ((0, ''), (51, '.1'), (66, ''), (56, '.1'), (71, '')):
+            if first:
+                pager.write(first, first + 4, ending)
+            document = pager.page(after=cursor)
+            found += pager.numbers(document)
+            cursor = pager.cursor(document)
+        self.assertEqual(sorted(found), list(range(51, 76)))
+        self.assertEqual(found[:5], list(range(61, 66)))
+        pager.compress('.1', '.1.gz')
+        self.assertEqual(pager.rest(cursor), [])
+
+    def test_a_copy_in_the_making_is_not_read_twice(self) -> None:
+        pager = self.planted()
+        cursor = pager.behind(30)
+        data = pager.log().read_bytes()
+        for size in (1, 300, 2000, len(data)):
+            pager.log('.1').write_bytes(data[:size])
+            self.assertEqual(pager.rest(cursor), list(range(31, 51)), size)
+            self.assertEqual(self.numbers_on_disk(pager), list(range(1, 51)))
+
+    def test_one_outlives_the_server(self) -> None:
+        root = plant(scratch(), {'app.log': numbered(1, 50)})
+        server = self.serve(root=root)
+        cursor = server.get('/logs/app?format=json&n=20').json()['entries'][4]['cursor']
+        server.stop()
+        Pager(root).rename(('', '.1'))
+        Pager(root).compress('.1', '.1.gz')
+        Pager(root).write(51, 60)
+        document = self.serve(root=root).get(f'/logs/app?format=json&after={cursor}').json()
+        self.assertEqual(Pager(root).numbers(document), list(range(36, 61)))
+
+    def gone(self, pager: Pager, cursor: str) -> list[int]:
+        """The rest of a log by the place that its 410 offers."""
+        reply = pager.ask(after=cursor)
+        self.assertProblem(reply, 410, 'gone')
+        self.assertTrue(reply.json()['fix'])
+        return pager.rest(reply.json()['oldest'])
+
+    def test_one_in_a_file_overwritten_in_place_is_410_with_the_oldest_that_works(self) -> None:
+        pager = self.planted()
+        cursor = pager.behind(30)
+        os.truncate(pager.log(), 0)                             # the same inode
+        pager.write(101, 180)
+        self.assertEqual(self.gone(pager, cursor), list(range(101, 181)))
+
+    def test_one_in_a_file_deleted_and_created_again_is_410(self) -> None:
+        pager = self.planted()
+        plant(pager.root, {'app.log.1': numbered(-50, 0)})
+        os.utime(pager.log('.1'), (10 ** 9, 10 ** 9))
+        cursor = pager.behind(30)
+        pager.log().unlink()
+        pager.write(51, 80)
+        self.assertEqual(self.gone(pager, cursor), list(range(51, 81)))
+
+    def test_one_in_a_rotated_file_that_was_removed_is_410_and_goes_on_with_the_next(self) -> None:
+        pager = self.planted()
+        cursor = pager.behind(30)
+        os.utime(pager.log(), (10 ** 9, 10 ** 9))
+        cursor = pager.behind(30)
+        pager.rename(('', '.2'))
+        pager.write(51, 60, '.1')
+        pager.write(61, 70)
+        pager.log('.2').unlink()
+        self.assertEqual(self.gone(pager, cursor), list(range(51, 71)))
+
+    def test_one_of_a_log_that_is_empty_now_waits_for_what_comes(self) -> None:
+        pager = Pager(plant(scratch(), {'app.log': ''}))
+        cursor = pager.cursor(pager.page())
+        self.assertTrue(cursor)
+        pager.write(1, 10)
+        self.assertEqual(pager.rest(cursor, 3), list(range(1, 11)))
+
+    def test_one_says_nothing_of_the_lines_and_cannot_be_made(self) -> None:
+        pager = self.planted()
+        cursor = pager.behind(30)
+        self.assertNotIn(b'line', base64.urlsafe_b64decode(cursor + '=='))
+        for number in range(0, len(cursor), 5):
+            forged = cursor[:number] + ('A' if cursor[number] != 'A' else 'B') + cursor[number + 1:]
+            self.assertIn(pager.ask(after=forged).status, (400, 410))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
