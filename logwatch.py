@@ -3,7 +3,8 @@
 """logwatch: is this box well, and what do its logs say? Asked over HTTP, answered by one read-only file.
 
 It reads logs and /proc, and answers GET and HEAD. It never writes outside its own state directory, never connects
-out, never runs a shell, and never opens a path that a client sent: clients name logs from a list, nothing else.
+out (the doctor's probe of loopback, when asked for, aside), never runs a shell, and never opens a path that a client
+sent: clients name logs from a list, nothing else.
 
     python3 logwatch.py                         serve http://127.0.0.1:5000
     python3 logwatch.py get '/logs/syslog?n=5'  the same answer, without a socket
@@ -15,17 +16,26 @@ How to read this file. Each section depends only on those above it:
     errors          what can go wrong, with its HTTP status
     shapes          the values that pass between the sections
     configuration   one table of options: flags, environment, INI, help
-    catalogue       which logs there are, and opening one safely
+    catalogue       which logs there are, who may read them, and opening one safely
     line reader     lines out of a rotation set, forward and backward; cursors
+    search          which lines, by fixed strings, regular expression, time and severity
     formats         timestamps, severities and fields of a line
+    journal         systemd's journal as a log, through journalctl
+    follow          new lines as they come
+    rotation        what logrotate will do to a log
+    host            what the kernel says about this box
+    health          one evaluator for JSON, text and metrics
+    exposition      node_exporter's names in Prometheus' text format
+    trust           what readers may see, and who they are
     HTTP            request, response, negotiation, problem documents
     handlers        what each path answers; ROUTES is one screen
     application     the WSGI callable
     server          HTTP/1.1 on a socket, and systemd's protocol
-    command line    serve, get, config
+    doctor          what is unreadable, will be, or is unsafe, and what mends it
+    command line    serve, get, check, token, config
 
-For the purpose: shapes, ROUTES, application. For a security review: configuration, catalogue, HTTP, server, the only
-places where input becomes a path, an identity or a socket. All else is text in, tuples out.
+For the purpose: shapes, ROUTES, application. For a security review: configuration, catalogue, trust, HTTP, server, the
+only places where input becomes a path, an identity or a socket. All else is text in, tuples out.
 """
 from __future__ import annotations
 
@@ -55,6 +65,7 @@ import json
 import math
 import os
 import pwd
+import queue
 import re
 import resource
 import secrets
@@ -95,6 +106,7 @@ TAIL_BYTES = 64                 # bytes before a place that its cursor fingerpri
 HEAD_BYTES = 256                # bytes at the start of a file that its cursors fingerprint
 SNIFF_BYTES = 4_096             # bytes looked at to tell text from binary and to find times
 SCAN_SECONDS = 10.0             # a scan that takes longer answers with what it has, and a cursor
+COPY_SECONDS = 60               # that copytruncate's copy may be older than the last line of the log it copies
 RACES = 8                       # times a request starts again because logrotate moved files under it
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
 FACTS_MAX = 4_096               # files whose format and times are remembered
@@ -186,7 +198,6 @@ def shown(text: str) -> str:
 
 class Moved(Exception):
     """The files of a log changed between listing and reading them; list again."""
-
 
 # --------------------------------------------------------------------------------------------------------------------
 # shapes: the values that pass between the sections
@@ -366,7 +377,6 @@ class Page(NamedTuple):
     prev: str
     cursor: Callable[[Any], str]
 
-
 # --------------------------------------------------------------------------------------------------------------------
 # configuration: one table of options: flags, environment, INI, help
 # --------------------------------------------------------------------------------------------------------------------
@@ -485,7 +495,6 @@ LIMITS = (  # check, unit, warn, fail (0: never), what is compared
 # every limit is an option: name, default, unit, help
 THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from here on")
                    for name, unit, warn, fail, what in LIMITS for status, default in (("warn", warn), ("fail", fail)))
-
 
 OPTIONS = (
     Option("listen", parse_address, "127.0.0.1:5000", "HOST:PORT|unix:PATH", "where to serve"),
@@ -737,25 +746,25 @@ def quoted(path: str) -> str:
                           for c in path) + "'"
 
 
-def _join(group: str) -> str:
-    return f"usermod -aG {group} {SERVICE_USER} && systemctl restart {SERVICE_USER}"
+def _join(group: str, user: str) -> str:
+    return f"usermod -aG {group} {user}" + (f" && systemctl restart {user}" if user == SERVICE_USER else "")
 
 
 def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> str:
     """Return the least command that lets the user read the file or enter the folder."""
-    where, letter = quoted(path), "r" if want == READ else "x"
-    entry = f"u:{SERVICE_USER}:{letter} {where}"
+    where, letter, user = quoted(path), "r" if want == READ else "x", user_name(uid)
+    entry = f"u:{user}:{letter} {where}"
     if uid == access.uid:
         return f"chmod u+{letter} {where}"
     if any(tag == _ACL_USER and who == uid and bits & want for tag, bits, who in access.acl):
         return f"setfacl -m m::{letter} {where}"
     if access.mode >> 3 & want and access.gid == OVERFLOW_ID:
-        return _join(f'"$(stat -c %G {where})"')
+        return _join(f'"$(stat -c %G {where})"', user)
     if access.mode >> 3 & want and access.gid not in gids and group_name(access.gid) not in _POWERFUL:
-        return _join(group_name(access.gid))
+        return _join(group_name(access.gid), user)
     if access.gid in gids and access.gid != OVERFLOW_ID:
         return f"chmod g+{letter} {where}"
-    again = f" && setfacl -d -m u:{SERVICE_USER}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
+    again = f" && setfacl -d -m u:{user}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
     return f"setfacl -m {entry}" + (again if want == READ else "")
 
 
@@ -896,6 +905,17 @@ def finished(files: Sequence[File]) -> tuple[File, ...]:
         *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
 
 
+def list_matches(entries: Iterable[os.DirEntry[str]], folders: tuple[str, ...], stem: str) -> Iterator[File]:
+    """The entries of one folder that are `stem` or a rotation of it."""
+    for entry in entries:
+        live = fnmatch.fnmatchcase(entry.name, stem)
+        if not live and not fnmatch.fnmatchcase(parse_rotation(entry.name).stem, stem):
+            continue
+        with contextlib.suppress(FileNotFoundError):    # renamed since it was listed
+            yield make_file((*folders, entry.name), entry.stat(follow_symlinks=False),
+                            live and not parse_rotation(entry.name).packing)
+
+
 def list_set(pattern: Pattern) -> tuple[File, ...]:
     """The files of a log now, oldest first. A listing that changes while it is read is read again.
 
@@ -911,17 +931,6 @@ def list_set(pattern: Pattern) -> tuple[File, ...]:
             break
         before = files
     return finished(files)
-
-
-def list_matches(entries: Iterable[os.DirEntry[str]], folders: tuple[str, ...], stem: str) -> Iterator[File]:
-    """The entries of one folder that are `stem` or a rotation of it."""
-    for entry in entries:
-        live = fnmatch.fnmatchcase(entry.name, stem)
-        if not live and not fnmatch.fnmatchcase(parse_rotation(entry.name).stem, stem):
-            continue
-        with contextlib.suppress(FileNotFoundError):    # renamed since it was listed
-            yield make_file((*folders, entry.name), entry.stat(follow_symlinks=False),
-                            live and not parse_rotation(entry.name).packing)
 
 
 def log_name(folders: Sequence[str], stem: str) -> str:
@@ -1181,6 +1190,18 @@ class Block(NamedTuple):
     after: bytes = b""
 
 
+def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int | None) -> tuple[int, bytes]:
+    """Where the long line ends that `start` is in the midst of, and the bytes before that place."""
+    while budget.stop == "complete":
+        data = source.read(start, BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - start))
+        length = data.find(b"\n") + 1 or len(data)
+        before = (before + data[max(0, length - TAIL_BYTES):length])[-TAIL_BYTES:]
+        start += length
+        if not length or before.endswith(b"\n"):
+            break
+    return start, before
+
+
 def forward(source: Source, start: int, budget: Budget, end: int | None = None) -> Iterator[Block]:
     """The lines from `start` to `end`, or to the end of the file, in blocks. Only the last may lack its newline."""
     before = source.before(start)
@@ -1202,16 +1223,15 @@ def forward(source: Source, start: int, budget: Budget, end: int | None = None) 
         size = BLOCK_BYTES
 
 
-def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int | None) -> tuple[int, bytes]:
-    """Where the long line ends that `start` is in the midst of, and the bytes before that place."""
-    while budget.stop == "complete":
-        data = source.read(start, BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - start))
-        length = data.find(b"\n") + 1 or len(data)
-        before = (before + data[max(0, length - TAIL_BYTES):length])[-TAIL_BYTES:]
-        start += length
-        if not length or before.endswith(b"\n"):
-            break
-    return start, before
+def line_start(source: Plain, end: int, budget: Budget) -> int:
+    """Where the long line begins that `end` is in the midst of."""
+    while end > 0 and budget.stop == "complete":
+        start = max(0, end - BLOCK_BYTES)
+        found = source.read(start, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return end
 
 
 def backward(source: Plain, end: int, budget: Budget, bottom: int = 0) -> Iterator[Block]:
@@ -1234,17 +1254,6 @@ def backward(source: Plain, end: int, budget: Budget, bottom: int = 0) -> Iterat
                         data[-TAIL_BYTES:])
             end = begin
         size = min(size * 4, BLOCK_BYTES)
-
-
-def line_start(source: Plain, end: int, budget: Budget) -> int:
-    """Where the long line begins that `end` is in the midst of."""
-    while end > 0 and budget.stop == "complete":
-        start = max(0, end - BLOCK_BYTES)
-        found = source.read(start, end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return end
 
 
 Span = tuple[int, int]                                              # start and end of a line in a block's data
@@ -1339,6 +1348,17 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(*CURSOR.unpack(packed[:-1]))
 
 
+def behind(index: int, block: Block, final: bool) -> Mark:
+    """The place behind the last line of a block, or, unless `final`, behind the last one that has its newline."""
+    if block.cut:
+        if final or block.after.endswith(b"\n"):
+            return Mark(index, block.offset + len(block.data) + block.cut, block.after)
+        return Mark(index, block.offset, block.before)
+    length = len(block.data) if final else block.data.rfind(b"\n") + 1
+    tail = block.data[max(0, length - TAIL_BYTES):length]
+    return Mark(index, block.offset + length, (block.before + tail)[-TAIL_BYTES:])
+
+
 class Stream:
     """A log's rotation set as one stream, oldest file first, as it is at one moment; closed when its `with` ends.
 
@@ -1393,7 +1413,7 @@ class Stream:
         with contextlib.suppress(Unreadable):
             copy = self.source(len(self.files) - 2)
             ends = ((0, SNIFF_BYTES), (max(0, copy.size - SNIFF_BYTES), SNIFF_BYTES))
-            if copy.size <= live.size and all(
+            if copy.size <= live.size and copy.mtime_ms > live.mtime_ms - COPY_SECONDS * 1000 and all(
                     copy.read(start, count) == live.read(start, min(count, copy.size - start)) for start, count in ends):
                 copy.close()
                 del self.files[-2]      # and keep the live one open: it may be truncated at any moment
@@ -1474,17 +1494,6 @@ class Stream:
         return self.with_prior(mark)
 
 
-def behind(index: int, block: Block, final: bool) -> Mark:
-    """The place behind the last line of a block, or, unless `final`, behind the last one that has its newline."""
-    if block.cut:
-        if final or block.after.endswith(b"\n"):
-            return Mark(index, block.offset + len(block.data) + block.cut, block.after)
-        return Mark(index, block.offset, block.before)
-    length = len(block.data) if final else block.data.rfind(b"\n") + 1
-    tail = block.data[max(0, length - TAIL_BYTES):length]
-    return Mark(index, block.offset + length, (block.before + tail)[-TAIL_BYTES:])
-
-
 Window = tuple[int, int | None]     # from where to where (None: its end) a file is read
 
 
@@ -1507,30 +1516,6 @@ class Query(NamedTuple):
     hide: Hide | None = None
 
 
-def read_page(stream: Stream, query: Query) -> Page:
-    """The lines that a query asks for. Raises Problem 410 where the cursor's place is gone."""
-    if not stream.files:
-        raise Problem(404, f"log {stream.log.name} has no file that can be read: {'; '.join(stream.budget.notes)}")
-    cursor = query.after or query.before
-    if isinstance(cursor, JournalCursor):
-        raise Problem(400, f"this cursor is of another log than {stream.log.name}")
-    try:
-        if cursor and query.after:
-            start = stream.resolve(cursor)
-            found, last = lines_behind(stream, query, start)
-            first = start if start.number or start.offset else None
-        else:
-            found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
-        if any(query.around):
-            found = with_context(stream, found, query)
-    except Unreadable as error:
-        raise Problem(403, f"log {stream.log.name}: {error.reason}", error.fix) from None
-    budget = stream.budget
-    scan = Scan(budget.bytes, budget.files, len(found), budget.stop, tuple(dict.fromkeys(budget.notes)))
-    return Page(stream.log.name, tuple(found), scan, stream.cursor(last), stream.cursor(first) if first else "",
-                stream.cursor)
-
-
 def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Source | None:
     """The file at index; None, with a note in the scan, where it is unreadable but the answer can do without it."""
     try:
@@ -1540,6 +1525,11 @@ def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Sour
             raise
         stream.budget.notes.append(error.reason)
         return None
+
+
+def place_in(base: Mark, offset: int, tail: bytes) -> Mark:
+    """A place in the same file as base."""
+    return base._replace(offset=offset, tail=tail)
 
 
 def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
@@ -1558,11 +1548,6 @@ def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object])
             base = stream.with_prior(Mark(index, 0, b""))
             yield (source, (start, window[1]), index != active or isinstance(source, Packed),
                    functools.partial(place_in, base))
-
-
-def place_in(base: Mark, offset: int, tail: bytes) -> Mark:
-    """A place in the same file as base."""
-    return base._replace(offset=offset, tail=tail)
 
 
 def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Found], Mark]:
@@ -1650,6 +1635,19 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
     return found, None, last or stream.end()
 
 
+def lines_around(source: Source, start: int, end: int, query: Query, newest: bool) -> list[Line]:
+    """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its lines."""
+    most = query.around[0 if newest else 1]
+    if not most:
+        return []
+    before = source.before(start)
+    block = Block(start, source.read(start, end - start), before)
+    lines = lines_of(block, every_line, most + newest, newest, query.hide)
+    if newest and lines and lines[0].start == start and start and not before.endswith(b"\n"):
+        lines = lines[1:]
+    return [line for line in lines[-most:] if newest or not line.partial or len(block.data) < end - start]
+
+
 def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[Found]:
     """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES."""
     given: list[Found] = []
@@ -1674,17 +1672,28 @@ def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[F
     return given
 
 
-def lines_around(source: Source, start: int, end: int, query: Query, newest: bool) -> list[Line]:
-    """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its lines."""
-    most = query.around[0 if newest else 1]
-    if not most:
-        return []
-    before = source.before(start)
-    block = Block(start, source.read(start, end - start), before)
-    lines = lines_of(block, every_line, most + newest, newest, query.hide)
-    if newest and lines and lines[0].start == start and start and not before.endswith(b"\n"):
-        lines = lines[1:]
-    return [line for line in lines[-most:] if newest or not line.partial or len(block.data) < end - start]
+def read_page(stream: Stream, query: Query) -> Page:
+    """The lines that a query asks for. Raises Problem 410 where the cursor's place is gone."""
+    if not stream.files:
+        raise Problem(404, f"log {stream.log.name} has no file that can be read: {'; '.join(stream.budget.notes)}")
+    cursor = query.after or query.before
+    if isinstance(cursor, JournalCursor):
+        raise Problem(400, f"this cursor is of another log than {stream.log.name}")
+    try:
+        if cursor and query.after:
+            start = stream.resolve(cursor)
+            found, last = lines_behind(stream, query, start)
+            first = start if start.number or start.offset else None
+        else:
+            found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
+        if any(query.around):
+            found = with_context(stream, found, query)
+    except Unreadable as error:
+        raise Problem(403, f"log {stream.log.name}: {error.reason}", error.fix) from None
+    budget = stream.budget
+    scan = Scan(budget.bytes, budget.files, len(found), budget.stop, tuple(dict.fromkeys(budget.notes)))
+    return Page(stream.log.name, tuple(found), scan, stream.cursor(last), stream.cursor(first) if first else "",
+                stream.cursor)
 
 # --------------------------------------------------------------------------------------------------------------------
 # search: which lines, by fixed strings, regular expression, time and severity
@@ -1760,6 +1769,31 @@ def lines_with(data: bytes, word: bytes, ignore_case: bool) -> Iterator[Span]:
         place = where.find(word, end)
 
 
+def lacks(test: Test, line: bytes) -> bool:
+    """The opposite of a test."""
+    return not test(line)
+
+
+def is_within(criteria: Criteria, seconds: float | None) -> bool:
+    """Whether a time lies in the range asked for; an unknown one does not."""
+    return seconds is not None and (criteria.since is None or seconds >= criteria.since) and (
+        criteria.until is None or seconds <= criteria.until)
+
+
+CONTINUED_MAX = 1_000           # lines without a stamp that may hang on the stamped one above them: a long traceback
+
+
+def time_above(data: bytes, span: Span, time_of: Callable[[bytes], float | None]) -> float | None:
+    """The time of a line: its own, or that of the nearest line above in the block that has one."""
+    start, end = span
+    for _ in range(CONTINUED_MAX):
+        seconds = time_of(data[start:end])
+        if seconds is not None or not start:
+            return seconds
+        start, end = data.rfind(b"\n", 0, start - 1) + 1, start
+    return None
+
+
 def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], level_of: Callable[[bytes], int | None],
               matches: Callable[[Sequence[bytes]], Sequence[bool]] | None, hide: Hide | None) -> Pick:
     """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
@@ -1788,31 +1822,6 @@ def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], leve
             spans = [span for span, good in zip(spans, found, strict=True) if good]
         return spans[-most:] if newest else spans[:most]
     return pick
-
-
-def lacks(test: Test, line: bytes) -> bool:
-    """The opposite of a test."""
-    return not test(line)
-
-
-def is_within(criteria: Criteria, seconds: float | None) -> bool:
-    """Whether a time lies in the range asked for; an unknown one does not."""
-    return seconds is not None and (criteria.since is None or seconds >= criteria.since) and (
-        criteria.until is None or seconds <= criteria.until)
-
-
-CONTINUED_MAX = 1_000           # lines without a stamp that may hang on the stamped one above them: a long traceback
-
-
-def time_above(data: bytes, span: Span, time_of: Callable[[bytes], float | None]) -> float | None:
-    """The time of a line: its own, or that of the nearest line above in the block that has one."""
-    start, end = span
-    for _ in range(CONTINUED_MAX):
-        seconds = time_of(data[start:end])
-        if seconds is not None or not start:
-            return seconds
-        start, end = data.rfind(b"\n", 0, start - 1) + 1, start
-    return None
 
 
 # The regular expression runs in a child: Python's `re` cannot be stopped, and holds the interpreter's lock meanwhile. Each
@@ -2191,7 +2200,6 @@ def _json_level(line: bytes) -> int | None:
     return _first(_member_level(fields.get(key)) for key in _LEVEL_KEYS)
 
 
-
 class Format(NamedTuple):
     """How one kind of line is read. No function raises, whatever the bytes; a line may end in its newline or not."""
     name: str
@@ -2338,6 +2346,15 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
     return [*arguments, "--reverse"] if reverse else arguments
 
 
+def journal_text(value: object) -> str:
+    """A field of the journal as text: it may be an array of bytes where it is not UTF-8, or of values where repeated."""
+    if isinstance(value, list) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, list):
+        return " ".join(map(journal_text, value))
+    return "" if value is None else str(value)
+
+
 def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
     """A line of journalctl's JSON as (its cursor, a line as journalctl --output=short-iso has it, its details)."""
     try:
@@ -2357,15 +2374,6 @@ def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
     fields = {"hostname": host, "ident": ident, "pid": pid, "unit": journal_text(record.get("_SYSTEMD_UNIT") or "")}
     line = Line(0, 0, text[:LINE_BYTES], max(0, len(text) - LINE_BYTES), b"", b"", False)
     return entry, line, Details(micros / 1e6, level, {name: value for name, value in fields.items() if value}, message)
-
-
-def journal_text(value: object) -> str:
-    """A field of the journal as text: it may be an array of bytes where it is not UTF-8, or of values where repeated."""
-    if isinstance(value, list) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    if isinstance(value, list):
-        return " ".join(map(journal_text, value))
-    return "" if value is None else str(value)
 
 
 def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[str, Line, Details]]:
@@ -2720,7 +2728,7 @@ def _lost(path: str, stanza: Stanza, then: Access, uid: int, gids: frozenset[int
     lines = [f"su {su.split()[0]} {good}"] if trap else []
     fix = f"in {stanza.where} write:\n\t" + "\n\t".join([*lines, f"create 0640 {owner} {good}"])
     if not trap and then.mode & 0o040 and then.gid not in gids and group_name(then.gid) not in _POWERFUL:
-        fix = _join(group_name(then.gid))
+        fix = _join(group_name(then.gid), user_name(uid))
     return Finding(path, "will be unreadable after the next rotation", f"{stanza.where} leaves it {_said(then)}{trap}; "
                    f"{user_name(uid)} is in the groups {_group_names(gids)}", fix)
 
@@ -2764,7 +2772,6 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
 # --------------------------------------------------------------------------------------------------------------------
 # host: what the kernel says about this box
 # --------------------------------------------------------------------------------------------------------------------
-
 READ_CHUNK = 1 << 17          # bytes a read: most files of /proc in one call
 STATVFS_DEADLINE = 0.4        # s after which no more mounts are asked: kubelet gives a whole probe 1 s
 STATVFS_PATIENCE = 0.2        # s without all answers after which the mount in turn counts as stuck
@@ -2778,6 +2785,7 @@ SKIP_POINT = re.compile(r"/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|va
 SKIP_TYPE = re.compile(
     r"(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|"
     r"procfs|proc|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$")
+VEILED = ("/home", "/root", "/run/user")      # what ProtectHome covers
 MAY_HANG = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs")      # asked last
 MOUNT_LINE = re.compile(rb"^(\d+) (\d+) (\d+:\d+) \S+ (\S+) (\S+) (?:\S+ )*?- (\S+) (\S*) (\S*)$", re.MULTILINE)
 OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -2828,6 +2836,7 @@ class Usage(NamedTuple):
 
 
 Answer = Usage | str          # or the reason why there is none
+Job = tuple[Sequence[str], dict[str, Answer], threading.Lock]      # mount points, answers so far, released when done
 Pressure = dict[str, dict[str, float]]
 
 
@@ -2842,7 +2851,7 @@ def parse_vmstat(data: bytes) -> dict[str, int]:
 
 
 def parse_stat(data: bytes) -> dict[str, tuple[int, ...]]:
-    """/proc/stat → {'cpu': jiffies, 'cpu0': jiffies, 'ctxt': (5,)}, jiffies being in the order of CPU_MODES, then guests."""
+    """/proc/stat → {'cpu': jiffies, 'cpu0': jiffies, 'ctxt': (5,)}; jiffies are ordered as CPU_MODES, then guests."""
     rows = (line.split(None, 11)[:11] for line in data.decode().splitlines())      # `intr` goes on for thousands
     return {row[0]: tuple(map(int, row[1:])) for row in rows}
 
@@ -2869,14 +2878,15 @@ def kept_name(name: str) -> str:
 def kept_columns(header: str) -> list[tuple[int, str]]:
     """'Tcp: InSegs OutSegs' → place and name of the columns that node_exporter keeps."""
     protocol, *names = header.split()
-    return [(place, name) for place, name in enumerate(names, 1) if kept_name(f"{protocol[:-1]}_{name}")]
+    whole = enumerate((f"{protocol[:-1]}_{name}" for name in names), 1)
+    return [(place, name) for place, name in whole if kept_name(name)]
 
 
 def parse_netstat(data: bytes) -> dict[str, int]:
     """/proc/net/snmp and netstat, a line of names, then a line of values → {'Tcp_InSegs': 5}."""
     lines = data.decode().splitlines()
-    rows = ((names.partition(":")[0], kept_columns(names), values.split()) for names, values in zip(lines[::2], lines[1::2]))
-    return {f"{protocol}_{name}": int(values[place]) for protocol, columns, values in rows for place, name in columns}
+    rows = ((kept_columns(names), values.split()) for names, values in zip(lines[::2], lines[1::2]))
+    return {name: int(values[place]) for columns, values in rows for place, name in columns}
 
 
 def parse_snmp6(data: bytes) -> dict[str, int]:
@@ -2928,26 +2938,29 @@ def compare_mounts(source: str, host: bytes, own: bytes) -> Mounts:
     """
     kept = [mount for mount in topmost(parse_mountinfo(host)) if not SKIP_POINT.match(mount.point)
             and (not SKIP_TYPE.match(mount.fstype) or (mount.fstype, mount.point) == ("overlay", "/"))]
-    mine = {mount.point: mount.device for mount in topmost(parse_mountinfo(own))}
-    seen = tuple(mount for mount in kept if mine.get(mount.point) == mount.device)
-    return Mounts(source, "/self/" not in source, seen, tuple(mount for mount in kept if mount not in seen))
+    mine, exact = {mount.point: mount.device for mount in topmost(parse_mountinfo(own))}, "/self/" not in source
+    seen = tuple(mount for mount in kept if mine.get(mount.point) == mount.device
+                 and (exact or mount.fstype != "tmpfs" or mount.point not in VEILED))
+    return Mounts(source, exact, seen, tuple(mount for mount in kept if mount not in seen))
 
 
 class Prober:
     """statvfs(2) on many mounts, where a dead one holds up neither the caller nor the end of the process.
 
-    Daemon threads ask (the executors of concurrent.futures are joined at exit and would hang there). A mount that keeps
-    silent costs one thread and is not asked again until that call has come back (node_exporter #244, #578).
+    A daemon thread asks (the executors of concurrent.futures are joined at exit and would hang there). A mount that
+    keeps silent costs that thread and is not asked again until the call has come back (node_exporter #244, #578).
     """
 
     def __init__(self, statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self.statvfs = statvfs
         self.stuck: dict[str, float] = {}     # mount point → time.monotonic() since when its call has not returned
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
         self._asking = threading.Lock()       # one round at a time, so that no two threads hang on one mount
         self._lock = threading.Lock()         # guards `stuck` and the answers
 
     def ask(self, points: Sequence[str]) -> dict[str, Answer]:
-        """Each point's usage, or the reason why there is none, in the order given, in STATVFS_DEADLINE or little more."""
+        """Each point's usage, or the reason why there is none, asked in the order given, in about STATVFS_DEADLINE."""
         with self._asking:
             answers: dict[str, Answer] = {point: SILENT for point in points if point in self.stuck}
             deadline = time.monotonic() + STATVFS_DEADLINE
@@ -2959,27 +2972,38 @@ class Prober:
 
     def _round(self, points: Sequence[str]) -> dict[str, Answer]:
         """Ask one after the other; give up on the first that keeps silent, and with it on the thread."""
+        if self._worker is None or not self._worker.is_alive():      # not alive: this process was forked
+            self._worker = threading.Thread(target=self._work, daemon=True, name="statvfs")
+            self._worker.start()
         found: dict[str, Answer] = {}
-        thread = threading.Thread(target=self._work, args=(points, found), daemon=True, name="statvfs")
-        thread.start()
-        thread.join(STATVFS_PATIENCE)
+        done = threading.Lock()
+        done.acquire()
+        self._jobs.put((points, found, done))
+        done.acquire(timeout=STATVFS_PATIENCE)
         with self._lock:
             silent = points[len(found):][:1]
             self.stuck |= dict.fromkeys(silent, time.monotonic())
+            self._worker = None if silent else self._worker
             return found | dict.fromkeys(silent, SILENT)
 
-    def _work(self, points: Sequence[str], found: dict[str, Answer]) -> None:
-        for point in points:
-            try:
-                stat, answer = self.statvfs(point), cast(Answer, "")
-                sizes = (blocks * stat.f_frsize for blocks in (stat.f_blocks, stat.f_bfree, stat.f_bavail))
-                answer = Usage._make((*sizes, stat.f_files, stat.f_ffree))
-            except OSError as error:
-                answer = error.strerror or type(error).__name__
-            with self._lock:
-                if self.stuck.pop(point, None) is not None:      # the caller has given up on this thread
-                    return
-                found[point] = answer
+    def _work(self) -> None:
+        while True:
+            points, found, done = self._jobs.get()
+            for point in points:
+                answer = self._usage(point)
+                with self._lock:
+                    if self.stuck.pop(point, None) is not None:      # the caller has given up on this thread
+                        return
+                    found[point] = answer
+            done.release()
+
+    def _usage(self, point: str) -> Answer:
+        try:
+            stat = self.statvfs(point)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        unit = stat.f_frsize
+        return Usage(stat.f_blocks * unit, stat.f_bfree * unit, stat.f_bavail * unit, stat.f_files, stat.f_ffree)
 
 
 class Host:
@@ -3094,11 +3118,9 @@ class Facts:
         seconds = self.find("uptime", bytes.split)
         return float(seconds[0]) if seconds else time.clock_gettime(time.CLOCK_BOOTTIME)
 
-
 # --------------------------------------------------------------------------------------------------------------------
 # health: one evaluator for JSON, text, metrics, page
 # --------------------------------------------------------------------------------------------------------------------
-
 SLACK = 1.1                   # a limit that was passed is left only 10 % on its good side: no flapping
 RING_STEP, RING_SIZE = 60, 360    # s between two samples of free space; samples: 6 h, as node-mixin's predict_linear
 RING_SPAN = 1800              # s of samples before they say anything
@@ -3114,6 +3136,7 @@ STATE_FILE = "health.json"
 UNCERTAIN = ", the table of this service: which of them are read-only is not certain"
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 ARC_LINE = re.compile(rb"^(size|c_min) +\d+ +(\d+)", re.MULTILINE)      # /proc/spl/kstat/zfs/arcstats
+
 
 class Check(NamedTuple):
     """One judged fact. `value` is None where `reason` says why it is unknown; `component` is a mount point or ''."""
@@ -3255,12 +3278,27 @@ def unknown(name: str, component: str, reason: str, status: str = "pass") -> Che
 
 
 def disks(facts: Facts, read_only: bool = False) -> Iterator[Mount]:
-    """Each file system once, at its shortest mount point; a read-only one cannot fill and is left out unless asked for."""
+    """Each file system once, at its shortest mount point; a read-only one cannot fill and is left out."""
     done = set()
     for mount in sorted(facts.mounts.seen, key=lambda mount: len(mount.point)):
         if mount.device not in done and (read_only or "ro" not in mount.super_options):
             done.add(mount.device)
             yield mount
+
+
+def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check:
+    """One file system's space, with a worse status where it will end soon."""
+    used, reserved, soon = usage.size - usage.free, usage.free - usage.avail, "pass"
+    percent = 100 * used / (used + usage.avail or 1)      # as df: reserved blocks count neither as used nor as left
+    tail = f", {size_words(reserved)} more reserved for root" if reserved > 0 else ""
+    rate, end = health.follow(point, facts.now, usage.avail) or (0.0, math.inf)
+    left = max(0.0, end - facts.now)
+    if left < ETA_SHOWN and 100 - percent < ETA_PERCENT:
+        tail += f", full in about {span_words(left)} at {size_words(-rate * 3600)}/h"
+        soon = health.judge("disk-eta", point, left, "", "", left / 3600, low=True).status
+    text = f"{point} {math.ceil(percent)} % used, {size_words(usage.avail)} left"
+    check = health.judge("disk", point, percent, "%", text, 100 - percent, usage.avail, low=True, tail=tail)
+    return check._replace(status=max(check.status, soon, key=STATUSES.index))
 
 
 def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3277,21 +3315,6 @@ def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
             yield health.judge("stuck", mount.point, 0, "", text, seconds)._replace(name="disk", value=None)
     for mount in facts.mounts.hidden:
         yield unknown("disk", mount.point, "is hidden from this service (ProtectHome or another sandbox option)")
-
-
-def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check:
-    """One file system's space, with a worse status where it will end soon."""
-    used, reserved, soon = usage.size - usage.free, usage.free - usage.avail, "pass"
-    percent = 100 * used / (used + usage.avail or 1)      # as df: reserved blocks count neither as used nor as left
-    tail = f", {size_words(reserved)} more reserved for root" if reserved > 0 else ""
-    rate, end = health.follow(point, facts.now, usage.avail) or (0.0, math.inf)
-    left = max(0.0, end - facts.now)
-    if left < ETA_SHOWN and 100 - percent < ETA_PERCENT:
-        tail += f", full in about {span_words(left)} at {size_words(-rate * 3600)}/h"
-        soon = health.judge("disk-eta", point, left, "", "", left / 3600, low=True).status
-    text = f"{point} {math.ceil(percent)} % used, {size_words(usage.avail)} left"
-    check = health.judge("disk", point, percent, "%", text, 100 - percent, usage.avail, low=True, tail=tail)
-    return check._replace(status=max(check.status, soon, key=STATUSES.index))
 
 
 def check_inodes(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3321,7 +3344,8 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
     for mount in (mount for mount in disks(facts, read_only=True) if mount.fstype == "ext4"):
         try:
             device = os.path.basename(os.readlink(f"{facts.host.sys}/dev/block/{mount.device}"))
-            count, last = (int(facts.host.read_sys(f"fs/ext4/{device}/{file}")) for file in ("errors_count", "last_error_time"))
+            count, last = (int(facts.host.read_sys(f"fs/ext4/{device}/{file}"))
+                           for file in ("errors_count", "last_error_time"))
         except UNREADABLE:
             yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
@@ -3330,23 +3354,6 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
         text = f"has {count} ext4 errors on {device}, the last {span_words(ago)} ago" if count else "has no ext4 errors"
         yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
                     f'{mount.point} {text}{", and writes no more" if stopped else ""}')
-
-
-def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
-    """MemAvailable and what ZFS would give back; the limits of this service's cgroup and of those above it."""
-    memory, arc = facts.get("meminfo", parse_meminfo), dict(facts.find("spl/kstat/zfs/arcstats", ARC_LINE.findall) or ())
-    total, cached = memory["MemTotal"], max(0, int(arc.get(b"size", 0)) - int(arc.get(b"c_min", 0)))
-    free = min(total, memory.get("MemAvailable", memory["MemFree"]) + cached)      # openzfs #10255
-    left, text = 100 * free / total, f"memory {size_words(free)} of {size_words(total)} available"
-    psi = facts.find("pressure/memory", parse_pressure)
-    calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
-    yield health.judge("memory", "", 100 - left, "%", text, left, low=True, worst="warn" if calm else "fail")
-    for group, limit, used in memory_groups(facts.host):
-        if limit < total:
-            left = 100 - 100 * used / limit
-            text = f"memory {size_words(limit - used)} of {size_words(limit)} in cgroup {group} available"
-            worst = "fail" if group == "/" else "warn"      # '/' limits a whole container, all else some service
-            yield health.judge("memory", f"cgroup {group}", 100 - left, "%", text, left, low=True, worst=worst)
 
 
 def memory_groups(host: Host) -> Iterator[tuple[str, int, int]]:
@@ -3360,6 +3367,24 @@ def memory_groups(host: Host) -> Iterator[tuple[str, int, int]]:
             yield group, limit, max(0, used - int(cache["active_file"]) - int(cache["inactive_file"]))
         except UNREADABLE:      # no such controller, or the limit is 'max'
             continue
+
+
+def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
+    """MemAvailable and what ZFS would give back; the limits of this service's cgroup and of those above it."""
+    memory = facts.get("meminfo", parse_meminfo)
+    arc = dict(facts.find("spl/kstat/zfs/arcstats", ARC_LINE.findall) or ())
+    total, cached = memory["MemTotal"], max(0, int(arc.get(b"size", 0)) - int(arc.get(b"c_min", 0)))
+    free = min(total, memory.get("MemAvailable", memory["MemFree"]) + cached)      # openzfs #10255
+    left, text = 100 * free / total, f"memory {size_words(free)} of {size_words(total)} available"
+    psi = facts.find("pressure/memory", parse_pressure)
+    calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
+    yield health.judge("memory", "", 100 - left, "%", text, left, low=True, worst="warn" if calm else "fail")
+    for group, limit, used in memory_groups(facts.host):
+        if limit < total:
+            left = 100 - 100 * used / limit
+            text = f"memory {size_words(limit - used)} of {size_words(limit)} in cgroup {group} available"
+            worst = "fail" if group == "/" else "warn"      # '/' limits a whole container, all else some service
+            yield health.judge("memory", f"cgroup {group}", 100 - left, "%", text, left, low=True, worst=worst)
 
 
 def check_cpu(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3403,10 +3428,11 @@ def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
 @functools.lru_cache(maxsize=4)
 def newer_kernel(boot: str, running: str, minute: int) -> str:
     """The newest kernel of the running one's flavour in /boot if it is newer, else ''. Read once a minute."""
-    flavour = re.search(r"(-[a-z][a-z0-9-]*)?$", running)
-    tail = flavour.group() if flavour else ""
-    names = (name.removeprefix("vmlinuz-") for name in os.listdir(boot) if name.startswith("vmlinuz-"))
-    numbers = {name: list(map(int, re.findall(r"\d+", name.removesuffix(tail)))) for name in names if name.endswith(tail)}
+    parts = (re.fullmatch(r"vmlinuz-(.+?)(-[a-z][a-z0-9-]*)?", name) for name in sorted(os.listdir(boot)))
+    kernels = {match[1] + (match[2] or ""): match for match in parts if match}
+    flavour = kernels[running][2] if running in kernels else None
+    numbers = {name: list(map(int, re.findall(r"\d+", match[1])))
+               for name, match in kernels.items() if match[2] == flavour}
     newest = max(numbers, default="", key=lambda name: numbers[name])
     return newest if running in numbers and newest != running else ""
 
@@ -3435,7 +3461,7 @@ def gauge(name: str, unit: str, read: Read) -> Callable[[Facts, Health], Iterato
 
 def pressure(name: str, who: str, window: str) -> Read:
     """PSI: the kernel's own average of lost time, which needs no state. `who` is 'some' or 'full', every task."""
-    words = f'{"every" if who == "full" else "some"} task waited for {name} {{:g}} % of {span_words(int(window[3:]))}'
+    words = f'{"every" if who == "full" else "some"} task waited for {name} {{:g}} % of {int(window[3:]) // 60} min'
 
     def read(facts: Facts) -> tuple[float, str]:
         value = facts.get(f"pressure/{name}", parse_pressure)[who][window]
@@ -3481,8 +3507,9 @@ CHECKS: dict[str, Callable[[Facts, Health], Iterator[Check]]] = {
     "memory": check_memory, "cpu": check_cpu, "oom": check_oom, "reboot": check_reboot,
     **{name: gauge(name, unit, read) for name, unit, read in (
         ("swap", "%", read_swap), ("load", "per core", read_load), ("clock", "min", read_clock),
-        ("cpu-pressure", "%", pressure("cpu", "some", "avg300")), ("io-pressure", "%", pressure("io", "full", "avg300")),
-        ("memory-pressure", "%", pressure("memory", "full", "avg60")), ("conntrack", "%", read_conntrack),
+        ("cpu-pressure", "%", pressure("cpu", "some", "avg300")), ("conntrack", "%", read_conntrack),
+        ("io-pressure", "%", pressure("io", "full", "avg300")),
+        ("memory-pressure", "%", pressure("memory", "full", "avg60")),
         ("files", "%", lambda facts: share("files open", *facts.integers("sys/fs/file-nr")[::2])),
         ("uptime", "s", lambda facts: (facts.uptime, f"up {span_words(facts.uptime)}")))},
 }
@@ -3537,11 +3564,9 @@ def health_text(verdict: Verdict) -> str:
                       *(f"{check.status}  {check.name:15}  {check.reason}" for check in verdict.checks),
                       *(f"note  {note}" for note in verdict.visibility), ""])
 
-
 # --------------------------------------------------------------------------------------------------------------------
 # exposition: node_exporter's names, Prometheus text
 # --------------------------------------------------------------------------------------------------------------------
-
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels, float]      # metric, labels, value
 SKIP_DISK = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
@@ -3558,15 +3583,15 @@ NETCLASS = {"carrier": ("carrier", 1), "mtu": ("mtu_bytes", 1), "speed": ("speed
             "tx_queue_len": ("transmit_queue_length", 1), "carrier_changes": ("carrier_changes_total", 1),
             "ifindex": ("iface_id", 1), "statistics/rx_nohandler": ("receive_nohandler_total", 1)}
 NETWORK_STATE = ("operstate", "carrier", "statistics/rx_nohandler")
-NETWORK_FACTS = ("mtu", "flags", "speed", "tx_queue_len", "carrier_changes", "ifindex", "address", "broadcast", "duplex",
-                 "ifalias")
+NETWORK_FACTS = ("mtu", "flags", "speed", "tx_queue_len", "carrier_changes", "ifindex", "address", "broadcast",
+                 "duplex", "ifalias")
 NETWORK_LABELS = ("address", "broadcast", "duplex", "operstate", "adminstate", "ifalias")
 THERMAL = (("temp", "thermal_zone_temp", "zone", 1e-3), ("cur_state", "cooling_device_cur_state", "name", 1),
            ("max_state", "cooling_device_max_state", "name", 1))
 
 
 def scaled(prefix: str, names: str) -> list[tuple[str, float]]:
-    """'a_total b_bytes*512 -' → metric names and their factors to base units, for the columns of a file; '-' is left out."""
+    """'a_total b_bytes*512 -' → metric names and factors to base units, by the columns of a file; '-' is left out."""
     fields = (field.partition("*") for field in names.split())
     return [(prefix + name if name != "-" else "", json.loads(factor or "1")) for name, _, factor in fields]
 
@@ -3575,13 +3600,15 @@ DISK_COLUMNS = scaled(
     "node_disk_", "reads_completed_total reads_merged_total read_bytes_total*512 read_time_seconds_total*1e-3 "
     "writes_completed_total writes_merged_total written_bytes_total*512 write_time_seconds_total*1e-3 io_now "
     "io_time_seconds_total*1e-3 io_time_weighted_seconds_total*1e-3 discards_completed_total discards_merged_total "
-    "discarded_sectors_total discard_time_seconds_total*1e-3 flush_requests_total flush_requests_time_seconds_total*1e-3")
-NET_COLUMNS = [(f"node_network_{way}_{name}_total", 1.0) for way, last in (
+    "discarded_sectors_total discard_time_seconds_total*1e-3 flush_requests_total "
+    "flush_requests_time_seconds_total*1e-3")
+NET_COLUMNS = [(f"node_network_{way}_{name}_total", 1) for way, last in (
     ("receive", ("frame", "compressed", "multicast")), ("transmit", ("colls", "carrier", "compressed")))
     for name in ("bytes", "packets", "errs", "drop", "fifo", *last)]
 SOFTNET_COLUMNS = scaled("node_softnet_", "processed_total dropped_total times_squeezed_total - - - - - "
                          "cpu_collision_total received_rps_total flow_limit_count_total backlog_len")
-SCHED_COLUMNS = scaled("node_schedstat_", "- - - - - - running_seconds_total*1e-9 waiting_seconds_total*1e-9 timeslices_total")
+SCHED_COLUMNS = scaled("node_schedstat_", "- - - - - - running_seconds_total*1e-9 waiting_seconds_total*1e-9 "
+                       "timeslices_total")
 
 
 @functools.lru_cache(maxsize=8192)
@@ -3595,7 +3622,7 @@ def label_text(labels: Labels) -> str:
 def head_text(name: str, words: str) -> str:
     """A metric's HELP and TYPE. By its name it is a counter or a gauge; the kernel's own names do not tell: untyped."""
     kind = "untyped" if name.startswith(("node_vmstat_", "node_netstat_")) else "gauge"
-    words = words or name.partition("_")[2].replace("_", " ").capitalize() + "."
+    words = words or name.partition("_")[2].replace("_", " ") + "."
     return f'# HELP {name} {words}\n# TYPE {name} {"counter" if name.endswith("_total") else kind}'
 
 
@@ -3614,7 +3641,8 @@ def plain(prefix: str, pairs: Iterable[tuple[str, float]]) -> Iterator[Sample]:
     return ((prefix + name, (), value) for name, value in pairs)
 
 
-def columns(label: str, names: Sequence[tuple[str, float]], rows: Iterable[tuple[str, Iterable[int]]]) -> Iterator[Sample]:
+def columns(label: str, names: Sequence[tuple[str, float]],
+            rows: Iterable[tuple[str, Iterable[int]]]) -> Iterator[Sample]:
     """The samples of a table whose rows are (label value, numbers); rows may be short."""
     for key, row in rows:
         labels = ((label, key),)
@@ -3624,7 +3652,8 @@ def columns(label: str, names: Sequence[tuple[str, float]], rows: Iterable[tuple
 def numbers(*rows: str) -> Callable[[Facts], Iterable[Sample]]:
     """The collector of metrics that are each one word of a file below PROC: 'metric=file' or 'metric=file=place'."""
     fields = [(name, file, int(place)) for name, file, place in (f"{row}=0".split("=")[:3] for row in rows)]
-    return lambda facts: plain("node_", ((name, float(facts.get(file, bytes.split)[place])) for name, file, place in fields))
+    return lambda facts: plain(
+        "node_", ((name, float(facts.get(file, bytes.split)[place])) for name, file, place in fields))
 
 
 def collect_cpu(facts: Facts) -> Iterator[Sample]:
@@ -3645,7 +3674,8 @@ def collect_filesystem(facts: Facts) -> Iterator[Sample]:
     for mount in (mount for mount in (*mounts.seen, *mounts.hidden) if mount.fstype != "overlay"):
         usage = facts.usage.get(mount.point, "hidden by the sandbox")
         error, sizes = (usage, ()) if isinstance(usage, str) else ("", usage)
-        device, point, (major, _, minor) = ("device", mount.source), ("mountpoint", mount.point), mount.device.partition(":")
+        device, point = ("device", mount.source), ("mountpoint", mount.point)
+        major, _, minor = mount.device.partition(":")
         labels = (device, point, ("fstype", mount.fstype), ("device_error", error))
         options = mount.super_options | (mount.options if mounts.exact else frozenset())
         yield "node_filesystem_device_error", labels, int(bool(error))
@@ -3784,7 +3814,8 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "pressure": lambda facts: plain("node_pressure_", (
         (f'{name}_{"waiting" if who == "some" else "stalled"}_seconds_total', row["total"] / 1e6)
         for name in ("cpu", "io", "memory", "irq")
-        for who, row in (facts.find(f"pressure/{name}", parse_pressure) or {}).items() if (name, who) != ("cpu", "full"))),
+        for who, row in (facts.find(f"pressure/{name}", parse_pressure) or {}).items()
+        if (name, who) != ("cpu", "full"))),      # always 0 for the whole box
     "processes": numbers("processes_max_processes=sys/kernel/pid_max", "processes_max_threads=sys/kernel/threads-max"),
     "schedstat": lambda facts: columns("cpu", SCHED_COLUMNS, (
         (row[0][3:], map(int, row[1:])) for row in facts.get("schedstat", parse_table) if row[0].startswith("cpu"))),
@@ -3793,10 +3824,11 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
         for place, row in enumerate(facts.get("net/softnet_stat", parse_table)))),
     "stat": lambda facts: plain("node_", (
         (STAT_NAMES[name], row[0]) for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES)),
-    "timex": lambda facts: plain("node_timex_", [("sync_status", int("synchronized" in os.listdir(facts.host.timesync)))]),
+    "timex": lambda facts: plain(
+        "node_timex_", [("sync_status", int("synchronized" in os.listdir(facts.host.timesync)))]),
     "udp_queues": lambda facts: (
         ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
-        for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table) or []]
+        for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table)] if table
         for place, queue in enumerate(("tx", "rx"))),
     "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_vmstat).items()),
 }
@@ -3878,7 +3910,6 @@ def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
             yield "logwatch_log_lines_total", (*log, ("level", level)), count
         for status, count in tally.statuses.items():
             yield "logwatch_http_responses_total", (*log, ("status", status)), count
-
 
 # --------------------------------------------------------------------------------------------------------------------
 # trust: what readers may see, and who they are
@@ -4528,6 +4559,18 @@ def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
         yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
 
 
+def survey_of(memory: Memory, log: Log) -> Survey:
+    """The survey of a whole log: the format of its newest lines, the times of the oldest and of the newest one."""
+    files = [file for file in log.files if file.packing in ("", "gz") and file.size]
+    found = []
+    for file in files[:1] + files[-1:]:
+        with contextlib.suppress(Unreadable, Moved):
+            found.append(memory.recall(look_at_lines, log.root, file))
+    if not found:
+        return Survey(TEXT, None, None, 0.0)
+    return Survey(found[-1].format, found[0].first, found[-1].last, found[-1].changed)
+
+
 class Site:
     """What outlives a request: the configuration, and what is remembered of the files and of the host."""
 
@@ -4583,7 +4626,7 @@ class Site:
             logs = self.catalogue.logs()
             for log in logs:
                 if log.files:
-                    update_tally(self.tallies.setdefault(log.name, Tally()), log, survey_of(self, log).format, budget)
+                    update_tally(self.tallies.setdefault(log.name, Tally()), log, survey_of(self.catalogue.memory, log).format, budget)
             for name in self.tallies.keys() - {log.name for log in logs}:
                 del self.tallies[name]
             self._log_checks = [*unreadable_checks(logs), *self._rates.checks(self.tallies.values(), self._health)]
@@ -4614,18 +4657,6 @@ def timestamp(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def survey_of(site: Site, log: Log) -> Survey:
-    """The survey of a whole log: the format of its newest lines, the times of the oldest and of the newest one."""
-    files = [file for file in log.files if file.packing in ("", "gz") and file.size]
-    found = []
-    for file in files[:1] + files[-1:]:
-        with contextlib.suppress(Unreadable, Moved):
-            found.append(site.catalogue.memory.recall(look_at_lines, log.root, file))
-    if not found:
-        return Survey(TEXT, None, None, 0.0)
-    return Survey(found[-1].format, found[0].first, found[-1].last, found[-1].changed)
-
-
 def log_state(site: Site, log: Log) -> dict[str, object]:
     """A row of the catalogue."""
     problem = log.problem
@@ -4636,7 +4667,7 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
             problem = error
         except Moved:
             pass
-    survey = survey_of(site, log)
+    survey = survey_of(site.catalogue.memory, log)
     return {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
             "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
             "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
@@ -4671,6 +4702,14 @@ def may_see(request: Request, name: str) -> bool:
     return not request.token or not request.token.logs or name in request.token.logs
 
 
+def log_row(row: Mapping[str, object], width: int) -> str:
+    """A row of the catalogue as text."""
+    line = f"{row['name']:<{width}} {row['bytes']:>12} {row['last'] or '-':<29} {row['format']}"
+    if row["readable"]:
+        return line + "\n"
+    return f"{line}\n    not readable: {row['reason']}\n" + (f"    fix: {row['fix']}\n" if row["fix"] else "")
+
+
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
     """/logs: the catalogue."""
     format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
@@ -4688,26 +4727,10 @@ def answer_logs(site: Site, request: Request, args: Args) -> Response:
     return reply("text", text)
 
 
-def log_row(row: Mapping[str, object], width: int) -> str:
-    """A row of the catalogue as text."""
-    line = f"{row['name']:<{width}} {row['bytes']:>12} {row['last'] or '-':<29} {row['format']}"
-    if row["readable"]:
-        return line + "\n"
-    return f"{line}\n    not readable: {row['reason']}\n" + (f"    fix: {row['fix']}\n" if row["fix"] else "")
-
-
 def criteria_of(args: Args) -> Criteria:
     """What lines must be, of the parameters."""
     return Criteria(args.get("q", ()), args.get("not", ()), args.get("re", ""), args.get("i", False), args.get("since"),
                     args.get("until"), args.get("level"))
-
-
-def hiding(config: Config, request: Request) -> Hide | None:
-    """What hides secrets, and addresses, from the one who asks; None for who may see all."""
-    if request.token and "raw" in request.token.scopes:
-        return None
-    steps = ([mask] if config.mask else []) + ([pseudonyms()] if config.pseudonyms else [])
-    return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
 
 
 @functools.cache
@@ -4716,16 +4739,12 @@ def pseudonyms() -> Hide:
     return pseudonym(cursor_key())
 
 
-def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex | None, hide: Hide | None) -> Query:
-    """A query of the parameters, for lines of a format; `regex` is running."""
-    around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
-    matches = regex.matches if regex else None
-    if not survey:
-        return Query(args.get("n", 100), make_pick(criteria._replace(since=None, until=None, level=None),
-                     no_time, no_level, matches, hide), args.get("after"), args.get("before"), hide=hide)
-    time_of = functools.partial(time_of_line, survey)
-    pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
-    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), make_window(criteria, time_of), around, hide)
+def hiding(config: Config, request: Request) -> Hide | None:
+    """What hides secrets, and addresses, from the one who asks; None for who may see all."""
+    if request.token and "raw" in request.token.scopes:
+        return None
+    steps = ([mask] if config.mask else []) + ([pseudonyms()] if config.pseudonyms else [])
+    return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
 
 
 def no_time(line: bytes) -> float | None:
@@ -4743,6 +4762,18 @@ def time_of_line(survey: Survey, line: bytes) -> float | None:
     return survey.format.time(line.rstrip(b"\n"), survey.changed)
 
 
+def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex | None, hide: Hide | None) -> Query:
+    """A query of the parameters, for lines of a format; `regex` is running."""
+    around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
+    matches = regex.matches if regex else None
+    if not survey:
+        return Query(args.get("n", 100), make_pick(criteria._replace(since=None, until=None, level=None),
+                     no_time, no_level, matches, hide), args.get("after"), args.get("before"), hide=hide)
+    time_of = functools.partial(time_of_line, survey)
+    pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
+    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), make_window(criteria, time_of), around, hide)
+
+
 def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
     """A page of a log's lines; it starts again when logrotate moves files meanwhile. Raises Problem."""
     criteria = criteria_of(args)
@@ -4755,7 +4786,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
             return None, read_journal(name, unit, query_of(args, criteria, None, regex, hide), criteria, budget)
         for _ in range(RACES):
             log = site.catalogue.find(name)
-            survey = survey_of(site, log)
+            survey = survey_of(site.catalogue.memory, log)
             if criteria.is_timed() and survey.format is TEXT and any(file.size for file in log.files):
                 raise Problem(400, f"log {name} has no times that logwatch can read, so since and until cannot be asked of it",
                               "search with q=, or page with before=")
@@ -4767,18 +4798,59 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
     raise Problem(503, f"log {name} is being moved faster than it can be read", headers=[("Retry-After", "1")])
 
 
-def answer_lines(site: Site, request: Request, args: Args, name: str) -> Response:
-    """/logs/NAME: lines."""
-    following = args.get("follow", False)
-    format_ = negotiate(request, args, ("text", "ndjson", "sse") if following else ("text", "html", "json", "ndjson"))
-    if "after" in args and "before" in args:
-        raise Problem(400, "parameters after and before exclude each other; one is allowed")
-    if "C" in args and ("A" in args or "B" in args):
-        raise Problem(400, "parameter C stands for both A and B; C alone or A and B are allowed")
-    if following:
-        return answer_follow(site, request, args, name, format_)
-    survey, page = read_log(site, request, name, args)
-    return render_page(request, survey, page, format_, any(args.get(letter) for letter in "ABC"))
+def trouble_piece(problem: Problem, format_: str) -> bytes:
+    """What a stream says of lines that are lost (event: gap), or that cannot be read for now (event: problem)."""
+    event = "gap" if problem.status == 410 else "problem"
+    data = JSON(problem.document()).encode()
+    if format_ == "sse":
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+    if format_ == "ndjson":
+        return JSON({event: problem.document()}).encode() + b"\n"
+    return safe_text(f"-- logwatch: {event}: {problem} --\n".encode())
+
+
+def line_text(line: Line) -> bytes:
+    """A line as text shows it."""
+    return line.text + (b" [%d bytes cut]" % line.cut if line.cut else b"") + b"\n"
+
+
+def details_of(line: Line, survey: Survey) -> Details:
+    """What a line's text says."""
+    format_ = survey.format
+    return Details(format_.time(line.text, survey.changed), format_.level(line.text), format_.fields(line.text),
+                   line.text.decode("utf-8", "backslashreplace"))
+
+
+def entry_of(page: Page, item: Found, survey: Survey | None) -> dict[str, object]:
+    """A line as JSON gives it: unknown is null."""
+    line = item.line
+    details = item.details or (details_of(line, survey) if survey else Details(None, None, {}, ""))
+    entry: dict[str, object] = {
+        "time": timestamp(details.time), "log": page.log, "level": None if details.level is None else LEVELS[details.level],
+        "message": details.message, "fields": details.fields, "cursor": page.cursor(item.mark)}
+    marks = {"cut": line.cut, "partial": line.partial, "context": item.context}
+    return entry | {name: value for name, value in marks.items() if value}
+
+
+def entry_piece(page: Page, item: Found, survey: Survey | None, format_: str) -> bytes:
+    """A line as NDJSON, or as a server-sent event whose id is its cursor. JSON has no line break inside."""
+    data = JSON(entry_of(page, item, survey)).encode()
+    return b"id: %b\ndata: %b\n\n" % (page.cursor(item.mark).encode(), data) if format_ == "sse" else data + b"\n"
+
+
+def stream_pieces(pages: Iterator[Page | Problem | None], survey: Survey | None, format_: str) -> Iterator[bytes]:
+    """What a stream sends."""
+    if format_ == "sse":
+        yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000)
+    for page in pages:
+        if page is None:
+            yield b": ping\n\n" if format_ == "sse" else b"\n" if format_ == "ndjson" else b""
+        elif isinstance(page, Problem):
+            yield trouble_piece(page, format_)
+        elif format_ == "text":
+            yield safe_text(b"".join(line_text(item.line) for item in page.found))
+        else:
+            yield b"".join(entry_piece(page, item, survey, format_) for item in page.found)
 
 
 def answer_follow(site: Site, request: Request, args: Args, name: str, format_: str) -> Response:
@@ -4804,42 +4876,38 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     return reply(format_, Body(stream_pieces(pages, survey, format_), site.streams.release), headers)
 
 
-def stream_pieces(pages: Iterator[Page | Problem | None], survey: Survey | None, format_: str) -> Iterator[bytes]:
-    """What a stream sends."""
-    if format_ == "sse":
-        yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000)
-    for page in pages:
-        if page is None:
-            yield b": ping\n\n" if format_ == "sse" else b"\n" if format_ == "ndjson" else b""
-        elif isinstance(page, Problem):
-            yield trouble_piece(page, format_)
-        elif format_ == "text":
-            yield safe_text(b"".join(line_text(item.line) for item in page.found))
-        else:
-            yield b"".join(entry_piece(page, item, survey, format_) for item in page.found)
-
-
-def entry_piece(page: Page, item: Found, survey: Survey | None, format_: str) -> bytes:
-    """A line as NDJSON, or as a server-sent event whose id is its cursor. JSON has no line break inside."""
-    data = JSON(entry_of(page, item, survey)).encode()
-    return b"id: %b\ndata: %b\n\n" % (page.cursor(item.mark).encode(), data) if format_ == "sse" else data + b"\n"
-
-
-def trouble_piece(problem: Problem, format_: str) -> bytes:
-    """What a stream says of lines that are lost (event: gap), or that cannot be read for now (event: problem)."""
-    event = "gap" if problem.status == 410 else "problem"
-    data = JSON(problem.document()).encode()
-    if format_ == "sse":
-        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
-    if format_ == "ndjson":
-        return JSON({event: problem.document()}).encode() + b"\n"
-    return safe_text(f"-- logwatch: {event}: {problem} --\n".encode())
-
-
 def relative_link(request: Request, **changed: str) -> str:
     """The request's own URL with another place, as a reference relative to it (RFC 3986, 4.2): right behind any prefix."""
     pairs = [pair for pair in urllib.parse.parse_qsl(request.query) if pair[0] not in ("after", "before")]
     return "?" + urllib.parse.urlencode([*pairs, *changed.items()])
+
+
+def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
+    """Lines with context, as grep prints them: -- between groups that are not neighbours in their file."""
+    before: tuple[object, int] | None = None
+    for mark, line, *_ in found:
+        number = mark.number if isinstance(mark, Mark) else 0
+        if before and before != (number, line.start):
+            yield b"--\n"
+        yield line_text(line)
+        before = number, line.end
+
+
+def html_pieces(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]]) -> Iterator[bytes]:
+    """page_html without holding it whole."""
+    head, end = page_html(title, b"\0", links).split(b"\0")
+    yield head
+    for line in text:
+        yield html.escape(line.decode()).encode()
+    yield end
+
+
+def json_pieces(head: Mapping[str, object], entries: Iterator[bytes], tail: Mapping[str, object]) -> Iterator[bytes]:
+    """{head, "entries": [...], tail} without holding it whole."""
+    yield JSON(head).encode()[:-1] + b',"entries":['
+    for count, entry in enumerate(entries):
+        yield b"," + entry if count else entry
+    yield b"]," + JSON(tail).encode()[1:] + b"\n"
 
 
 def render_page(request: Request, survey: Survey | None, page: Page, format_: str, grouped: bool) -> Response:
@@ -4863,73 +4931,25 @@ def render_page(request: Request, survey: Survey | None, page: Page, format_: st
     return reply("json", body_of(json_pieces({"log": page.log}, entries, tail)), headers)
 
 
-def line_text(line: Line) -> bytes:
-    """A line as text shows it."""
-    return line.text + (b" [%d bytes cut]" % line.cut if line.cut else b"") + b"\n"
+def answer_lines(site: Site, request: Request, args: Args, name: str) -> Response:
+    """/logs/NAME: lines."""
+    following = args.get("follow", False)
+    format_ = negotiate(request, args, ("text", "ndjson", "sse") if following else ("text", "html", "json", "ndjson"))
+    if "after" in args and "before" in args:
+        raise Problem(400, "parameters after and before exclude each other; one is allowed")
+    if "C" in args and ("A" in args or "B" in args):
+        raise Problem(400, "parameter C stands for both A and B; C alone or A and B are allowed")
+    if following:
+        return answer_follow(site, request, args, name, format_)
+    survey, page = read_log(site, request, name, args)
+    return render_page(request, survey, page, format_, any(args.get(letter) for letter in "ABC"))
 
 
-def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
-    """Lines with context, as grep prints them: -- between groups that are not neighbours in their file."""
-    before: tuple[object, int] | None = None
-    for mark, line, *_ in found:
-        number = mark.number if isinstance(mark, Mark) else 0
-        if before and before != (number, line.start):
-            yield b"--\n"
-        yield line_text(line)
-        before = number, line.end
-
-
-def json_pieces(head: Mapping[str, object], entries: Iterator[bytes], tail: Mapping[str, object]) -> Iterator[bytes]:
-    """{head, "entries": [...], tail} without holding it whole."""
-    yield JSON(head).encode()[:-1] + b',"entries":['
-    for count, entry in enumerate(entries):
-        yield b"," + entry if count else entry
-    yield b"]," + JSON(tail).encode()[1:] + b"\n"
-
-
-def html_pieces(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]]) -> Iterator[bytes]:
-    """page_html without holding it whole."""
-    head, end = page_html(title, b"\0", links).split(b"\0")
-    yield head
-    for line in text:
-        yield html.escape(line.decode()).encode()
-    yield end
-
-
-def entry_of(page: Page, item: Found, survey: Survey | None) -> dict[str, object]:
-    """A line as JSON gives it: unknown is null."""
-    line = item.line
-    details = item.details or (details_of(line, survey) if survey else Details(None, None, {}, ""))
-    entry: dict[str, object] = {
-        "time": timestamp(details.time), "log": page.log, "level": None if details.level is None else LEVELS[details.level],
-        "message": details.message, "fields": details.fields, "cursor": page.cursor(item.mark)}
-    marks = {"cut": line.cut, "partial": line.partial, "context": item.context}
-    return entry | {name: value for name, value in marks.items() if value}
-
-
-def details_of(line: Line, survey: Survey) -> Details:
-    """What a line's text says."""
-    format_ = survey.format
-    return Details(format_.time(line.text, survey.changed), format_.level(line.text), format_.fields(line.text),
-                   line.text.decode("utf-8", "backslashreplace"))
-
-
-def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
-    """/logs/NAME/raw: the bytes of the live file as they were when the request came."""
-    log = site.catalogue.find(name) if site.journal_unit(name) is None else None
-    if not log:
-        raise Problem(404, f"log {name} is the journal: it has no file to give; /logs/{name} has its lines")
-    try:
-        fd = open_below(log.root, log.files[-1].parts)
-    except Unreadable as error:
-        raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
-    except Moved:
-        raise Problem(503, f"log {name} is being rotated", headers=[("Retry-After", "1")]) from None
-    try:
-        return file_response(request, fd, f"{name}.log")
-    except Problem:
-        os.close(fd)
-        raise
+def file_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of a file between two places, as far as they are there."""
+    while start < end and (piece := os.pread(fd, min(PIECE_BYTES, end - start), start)):
+        yield piece
+        start += len(piece)
 
 
 def file_response(request: Request, fd: int, name: str) -> Response:
@@ -4955,11 +4975,22 @@ def file_response(request: Request, fd: int, name: str) -> Response:
                     Body(file_pieces(fd, first, last + 1), functools.partial(os.close, fd)))
 
 
-def file_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of a file between two places, as far as they are there."""
-    while start < end and (piece := os.pread(fd, min(PIECE_BYTES, end - start), start)):
-        yield piece
-        start += len(piece)
+def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
+    """/logs/NAME/raw: the bytes of the live file as they were when the request came."""
+    log = site.catalogue.find(name) if site.journal_unit(name) is None else None
+    if not log:
+        raise Problem(404, f"log {name} is the journal: it has no file to give; /logs/{name} has its lines")
+    try:
+        fd = open_below(log.root, log.files[-1].parts)
+    except Unreadable as error:
+        raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
+    except Moved:
+        raise Problem(503, f"log {name} is being rotated", headers=[("Retry-After", "1")]) from None
+    try:
+        return file_response(request, fd, f"{name}.log")
+    except Problem:
+        os.close(fd)
+        raise
 
 
 @functools.lru_cache(maxsize=8)
@@ -5059,17 +5090,6 @@ def write_stderr(text: str) -> None:
     with contextlib.suppress(OSError):
         os.write(2, text.encode("ascii", "backslashreplace"))
 
-# --------------------------------------------------------------------------------------------------------------------
-# doctor: what is unreadable, will be, or is unsafe, and what mends it
-# --------------------------------------------------------------------------------------------------------------------
-def _output(*command: str) -> str:
-    """Return what a command prints; '' if it is not there or takes too long."""
-    try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False,
-                              timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
 
 LOCAL = "local"         # the peer of a request that came without a socket
 
@@ -5077,6 +5097,39 @@ LOCAL = "local"         # the peer of a request that came without a socket
 def retry_after(seconds: float) -> list[tuple[str, str]]:
     """The Retry-After header, in whole seconds."""
     return [("Retry-After", str(math.ceil(seconds)))]
+
+
+def find_route(request: Request) -> tuple[Route, dict[str, str]]:
+    """The route of a path and the names in it. Raises Problem 404."""
+    for route, pattern in PATHS:
+        if match := pattern.fullmatch(request.path):
+            return route, match.groupdict()
+    raise Problem(404, f"there is nothing at {shown(request.path)}; / lists what there is")
+
+
+def request_of_environ(environ: Mapping[str, Any]) -> Request:
+    """A Request from a WSGI environ."""
+    headers = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key.startswith("HTTP_")}
+    peer = str(environ.get("REMOTE_ADDR") or "unix")
+    # PEP 3333 hands the decoded path as if it were Latin-1.
+    path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace") or "/"
+    return Request(str(environ["REQUEST_METHOD"]), path, str(environ.get("QUERY_STRING", "")), headers,
+                   client_address(peer, headers),
+                   peer == "unix", threaded=bool(environ.get("wsgi.multithread")))
+
+
+def method_problem(method: str) -> Problem:
+    """405 for a method that exists, 501 for one that does not (RFC 9110, 9.1)."""
+    if method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"):
+        return Problem(405, f"{method} is not allowed; allowed: GET, HEAD", headers=[("Allow", "GET, HEAD")])
+    return Problem(501, "this method is unknown; allowed: GET, HEAD", headers=[("Allow", "GET, HEAD")])
+
+
+def close_body(body: bytes | Iterator[bytes]) -> None:
+    """Release what a body holds that nobody will read."""
+    close = getattr(body, "close", None)
+    if close:
+        close()
 
 
 class Application:
@@ -5171,39 +5224,6 @@ class Application:
         return [response.body] if isinstance(response.body, bytes) else response.body
 
 
-def method_problem(method: str) -> Problem:
-    """405 for a method that exists, 501 for one that does not (RFC 9110, 9.1)."""
-    if method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"):
-        return Problem(405, f"{method} is not allowed; allowed: GET, HEAD", headers=[("Allow", "GET, HEAD")])
-    return Problem(501, "this method is unknown; allowed: GET, HEAD", headers=[("Allow", "GET, HEAD")])
-
-
-def close_body(body: bytes | Iterator[bytes]) -> None:
-    """Release what a body holds that nobody will read."""
-    close = getattr(body, "close", None)
-    if close:
-        close()
-
-
-def find_route(request: Request) -> tuple[Route, dict[str, str]]:
-    """The route of a path and the names in it. Raises Problem 404."""
-    for route, pattern in PATHS:
-        if match := pattern.fullmatch(request.path):
-            return route, match.groupdict()
-    raise Problem(404, f"there is nothing at {shown(request.path)}; / lists what there is")
-
-
-def request_of_environ(environ: Mapping[str, Any]) -> Request:
-    """A Request from a WSGI environ."""
-    headers = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key.startswith("HTTP_")}
-    peer = str(environ.get("REMOTE_ADDR") or "unix")
-    # PEP 3333 hands the decoded path as if it were Latin-1.
-    path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace") or "/"
-    return Request(str(environ["REQUEST_METHOD"]), path, str(environ.get("QUERY_STRING", "")), headers,
-                   client_address(peer, headers),
-                   peer == "unix", threaded=bool(environ.get("wsgi.multithread")))
-
-
 @functools.cache
 def default_application() -> Application:
     """The application that the environment and /etc/logwatch.ini configure, made at the first request."""
@@ -5227,37 +5247,6 @@ SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authoriz
 def refuse(detail: str, status: int = 400) -> NoReturn:
     """Raise the Problem of a request that is not well-formed."""
     raise Problem(status, detail)
-
-
-def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
-    """A request's head without its empty line as a Request, and whether the connection stays open after it.
-
-    Stricter than RFC 9112: nothing is repaired, and whatever two servers could read differently raises Problem 400
-    (gunicorn CVE-2024-1135 and 2024-6827, waitress CVE-2019-16785 to 16792). Bytes are tested by sets, not by regular
-    expressions (waitress CVE-2020-5236).
-    """
-    lines = head.split(b"\r\n")
-    if b"".join(lines).translate(None, VALUE):
-        refuse("the request has a control character, a bare LF or a bare CR")
-    if len(lines) > HEADERS_MAX + 1:
-        refuse(f"the request has more than {HEADERS_MAX} header lines", 431)
-    parts = lines[0].split(b" ")
-    if len(parts) != 3 or not parts[0] or parts[0].translate(None, TOKEN):
-        refuse("the request line is not METHOD TARGET HTTP/1.1")
-    method, target, version = parts
-    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        refuse("only HTTP/1.1 and HTTP/1.0 are spoken", 505 if re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) else 400)
-    headers = parse_headers(lines[1:])
-    if version == b"HTTP/1.1" and "host" not in headers:
-        refuse("HTTP/1.1 wants a Host header")
-    if method not in (b"GET", b"HEAD"):
-        raise method_problem(method.decode())
-    check_bodiless(headers)
-    path, _, query = parse_target(target)
-    connection = headers.get("connection", "").lower().split(",")
-    options = {option.strip() for option in connection}
-    keep = "close" not in options and (version == b"HTTP/1.1" or "keep-alive" in options)
-    return Request(method.decode(), path, query, headers, client_address(peer, headers), local), keep
 
 
 def parse_headers(lines: Sequence[bytes]) -> dict[str, str]:
@@ -5306,6 +5295,43 @@ def parse_target(target: bytes) -> tuple[str, str, str]:
     return path, mark, query
 
 
+def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
+    """A request's head without its empty line as a Request, and whether the connection stays open after it.
+
+    Stricter than RFC 9112: nothing is repaired, and whatever two servers could read differently raises Problem 400
+    (gunicorn CVE-2024-1135 and 2024-6827, waitress CVE-2019-16785 to 16792). Bytes are tested by sets, not by regular
+    expressions (waitress CVE-2020-5236).
+    """
+    lines = head.split(b"\r\n")
+    if b"".join(lines).translate(None, VALUE):
+        refuse("the request has a control character, a bare LF or a bare CR")
+    if len(lines) > HEADERS_MAX + 1:
+        refuse(f"the request has more than {HEADERS_MAX} header lines", 431)
+    parts = lines[0].split(b" ")
+    if len(parts) != 3 or not parts[0] or parts[0].translate(None, TOKEN):
+        refuse("the request line is not METHOD TARGET HTTP/1.1")
+    method, target, version = parts
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        refuse("only HTTP/1.1 and HTTP/1.0 are spoken", 505 if re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) else 400)
+    headers = parse_headers(lines[1:])
+    if version == b"HTTP/1.1" and "host" not in headers:
+        refuse("HTTP/1.1 wants a Host header")
+    if method not in (b"GET", b"HEAD"):
+        raise method_problem(method.decode())
+    check_bodiless(headers)
+    path, _, query = parse_target(target)
+    connection = headers.get("connection", "").lower().split(",")
+    options = {option.strip() for option in connection}
+    keep = "close" not in options and (version == b"HTTP/1.1" or "keep-alive" in options)
+    return Request(method.decode(), path, query, headers, client_address(peer, headers), local), keep
+
+
+@functools.lru_cache(maxsize=1)
+def http_date(seconds: int) -> str:
+    """An IMF-fixdate, made once a second."""
+    return email.utils.formatdate(seconds, usegmt=True)
+
+
 def render_head(response: Response, keep: bool, length: int | None, chunked: bool) -> bytes:
     """The head of a response. Its own check of every header: a CR or LF in one would be a second answer."""
     lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}", f"Date: {http_date(int(time.time()))}"]
@@ -5320,12 +5346,6 @@ def render_head(response: Response, keep: bool, length: int | None, chunked: boo
     if len(text.splitlines()) != len(lines):
         raise ValueError(f"a header of {response.status} holds a line break")
     return (text + "\r\n\r\n").encode("latin-1")
-
-
-@functools.lru_cache(maxsize=1)
-def http_date(seconds: int) -> str:
-    """An IMF-fixdate, made once a second."""
-    return email.utils.formatdate(seconds, usegmt=True)
 
 
 def access_line(peer: str, request: str, status: int, size: int, seconds: float) -> str:
@@ -5414,19 +5434,45 @@ def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
     return found
 
 
-def bind_listener(address: Address) -> socket.socket:
-    """A new listening socket. Raises ConfigError where the address is taken or cannot be had."""
-    if address.path:
-        return bind_unix(address.path)
+_SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
+
+
+def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
+    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
+    parts = urllib.parse.urlsplit(url)
+    loopback = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
+    if parts.scheme != "http" or not loopback.is_loopback:
+        raise ValueError("only http:// on a loopback address is probed")
+    with contextlib.closing(http.client.HTTPConnection(str(loopback), parts.port or 80, timeout=PROBE_SECONDS)) as connection:
+        connection.request("GET", parts.path.rstrip("/") + "/" + path,
+                           headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise OSError(f"{path} answered {answer.status}")
+        return answer.getheader(PROBE_HEADER), answer.read1(read)
+
+
+def probe(url: str, stream: str) -> list[Finding]:
+    """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
+
+    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once.
+    """
+    findings = []
     try:
-        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-    except OSError as error:
-        raise ConfigError(f"listen: {address}: {error.strerror}") from None
-    listener.listen(CONNECTIONS_MAX)
-    return listener
+        forwarded = _asked(url, "livez", 16)[0] or ""
+    except (OSError, http.client.HTTPException) as error:
+        return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
+    if _SPOOFED in forwarded:
+        findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
+                                + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
+    try:
+        _asked(url, stream, 1)
+    except (OSError, http.client.HTTPException) as error:
+        late = isinstance(error, TimeoutError)
+        why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
+        findings.append(Finding(url, "holds streams back" if late else "does not stream", why,
+                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 60s;"))
+    return findings
 
 
 def bind_unix(path: str) -> socket.socket:
@@ -5451,6 +5497,21 @@ def bind_unix(path: str) -> socket.socket:
         raise ConfigError(f"listen: unix:{path}: {error.strerror}") from None
     finally:
         os.umask(mask)
+    listener.listen(CONNECTIONS_MAX)
+    return listener
+
+
+def bind_listener(address: Address) -> socket.socket:
+    """A new listening socket. Raises ConfigError where the address is taken or cannot be had."""
+    if address.path:
+        return bind_unix(address.path)
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+    except OSError as error:
+        raise ConfigError(f"listen: {address}: {error.strerror}") from None
     listener.listen(CONNECTIONS_MAX)
     return listener
 
@@ -5566,9 +5627,9 @@ class Server:
     # Accepting ---------------------------------------------------------------------------------------------------
 
     def _accept_switch(self, now: float) -> None:
-        """Have the listeners in the epoll set, or not: while stopping, or for a second after EMFILE, which would
-        otherwise wake the loop at once and for ever."""
-        wanted = self._stop_at is None and now >= self._accept_at
+        """Have the listeners in the epoll set, or not: for a second after EMFILE, which would otherwise wake the loop at
+        once and for ever."""
+        wanted = now >= self._accept_at
         if wanted != self._accepting:
             self._accepting = wanted
             for fd in self._listeners:
@@ -5794,6 +5855,9 @@ class Server:
             self._notifier.notify("STOPPING=1")
             self.application.site.stopping.set()
             self._stop_at = time.monotonic()
+            for listener in self._listeners.values():   # systemd's copy, if any, keeps the queue for the next process
+                listener.close()
+            self._listeners.clear()
 
     def _reload(self) -> None:
         """Read the configuration again; one with an error changes nothing."""
@@ -5818,6 +5882,17 @@ class Server:
             return False
         at_work = self._busy or any(connection.sending for connection in self._connections.values())
         return now > self._stop_at + (DRAIN_SECONDS if at_work else LAME_SECONDS)
+
+# --------------------------------------------------------------------------------------------------------------------
+# doctor: what is unreadable, will be, or is unsafe, and what mends it
+# --------------------------------------------------------------------------------------------------------------------
+def _output(*command: str) -> str:
+    """Return what a command prints; '' if it is not there or takes too long."""
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False,
+                              timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
@@ -5846,7 +5921,7 @@ def journal_findings(uid: int, gids: frozenset[int], root: str = "/") -> list[Fi
             for name in [os.path.join(base, one, "system.journal") for one in os.listdir(base)]:
                 why = why_unreadable(name, uid, gids) if os.path.lexists(name) else None
                 if why:
-                    return [Finding("journal", why.what, why.why, _join("systemd-journal"))]
+                    return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))]
     return []
 
 
@@ -5881,47 +5956,6 @@ def exposure(unit: str) -> list[Finding]:
         return []
     return [Finding(unit, f"has an exposure of {match[1]} of 10", "the shipped unit has 1.0 or better",
                     f"systemd-analyze security {unit}")]
-
-
-_SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
-
-
-def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
-    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
-    parts = urllib.parse.urlsplit(url)
-    loopback = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
-    if parts.scheme != "http" or not loopback.is_loopback:
-        raise ValueError("only http:// on a loopback address is probed")
-    with contextlib.closing(http.client.HTTPConnection(str(loopback), parts.port or 80, timeout=PROBE_SECONDS)) as connection:
-        connection.request("GET", parts.path.rstrip("/") + "/" + path,
-                           headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise OSError(f"{path} answered {answer.status}")
-        return answer.getheader(PROBE_HEADER), answer.read1(read)
-
-
-def probe(url: str, stream: str) -> list[Finding]:
-    """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
-
-    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once.
-    """
-    findings = []
-    try:
-        forwarded = _asked(url, "livez", 16)[0] or ""
-    except (OSError, http.client.HTTPException) as error:
-        return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
-    if _SPOOFED in forwarded:
-        findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
-                                + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
-    try:
-        _asked(url, stream, 1)
-    except (OSError, http.client.HTTPException) as error:
-        late = isinstance(error, TimeoutError)
-        why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
-        findings.append(Finding(url, "holds streams back" if late else "does not stream", why,
-                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 60s;"))
-    return findings
 
 
 def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: str = "/etc/logrotate.conf",
@@ -5996,6 +6030,15 @@ def command_get(config: Config, reread: Callable[[], Config], argument: str) -> 
     return 0 if good else 1
 
 
+def option_text(value: object) -> str:
+    """A value as its option's parser reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
+
+
 def command_config(config: Config, reread: Callable[[], Config], argument: str) -> int:
     """Print the effective configuration as commented INI."""
     print("[logwatch]")
@@ -6006,15 +6049,6 @@ def command_config(config: Config, reread: Callable[[], Config], argument: str) 
         texts = [option_text(item) for item in value] if option.repeat else [option_text(value)]
         print(f"{option.name} = " + "\n    ".join(texts))
     return 0
-
-
-def option_text(value: object) -> str:
-    """A value as its option's parser reads it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
 
 
 def command_check(config: Config, reread: Callable[[], Config], argument: str) -> int:
@@ -6052,6 +6086,12 @@ COMMANDS: dict[str, Callable[[Config, Callable[[], Config], str], int]] = {
     "serve": command_serve, "get": command_get, "check": command_check, "token": command_token, "config": command_config}
 
 
+def own_digest() -> str:
+    """The SHA-256 of this file: which copy runs here."""
+    with open(__file__, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line, its options out of OPTIONS."""
     parser = argparse.ArgumentParser(
@@ -6070,12 +6110,6 @@ def make_parser() -> argparse.ArgumentParser:
         parser.add_argument("--" + option.name, metavar=option.metavar, action="append",
                             help=option.help.replace("%", "%%") + default)
     return parser
-
-
-def own_digest() -> str:
-    """The SHA-256 of this file: which copy runs here."""
-    with open(__file__, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2508,7 +2508,7 @@ class Unreadable(Case):
 # the line reader: the newest lines, paging, cursors
 # ----------------------------------------------------------------------------------------------------------------------
 
-SMALL = {'FIRST_BLOCK_BYTES': 256, 'BLOCK_BYTES': 1024}     # so that short logs have many block boundaries, too
+SMALL = {'FIRST_BLOCK_BYTES': 256, 'BLOCK_BYTES': 1024, 'LINE_BYTES': 256}     # so that short logs have many blocks, too
 ODD_PIECES = (b'', b'\0', b'\0' * 40, b'\xff\xfe', b'\r', b'a\rb', b'\xe2\x80\xa8', b'\x1b[31m', b'\xc3\xa9t\xc3\xa9', b' ', b'\t',
               b'\x0c', b'same', b'same', b'x' * 250, b'y' * 256, b'z' * 1024, b'w' * 3000, b'\x85', b'--', b'\\', b'"<&>')
 
@@ -2525,15 +2525,27 @@ def whole_lines(data: bytes) -> bytes:
     return data if data.endswith(b'\n') or not data else data + b'\n'
 
 
+def as_shown(data: bytes) -> bytes:
+    """Lines as text shows them: long ones cut and marked, what a terminal would obey escaped."""
+    lines = [line[:logwatch.LINE_BYTES] + b' [%d bytes cut]' % (len(line) - logwatch.LINE_BYTES)
+             if len(line) > logwatch.LINE_BYTES else line for line in data.split(b'\n')]
+    return logwatch.safe_text(b'\n'.join(lines))
+
+
 def pack(data: bytes, members: int = 1) -> bytes:
     """gzip of several members, as `cat a.gz b.gz` makes it."""
     step = len(data) // members + 1
     return b''.join(gzip.compress(data[start:start + step], 1) for start in range(0, max(1, len(data)), step))
 
 
+def read_with_tools(path: Path) -> bytes:
+    """What cat or zcat say of a file; zcat complains of a damaged one and gives what it has."""
+    return subprocess.run(['zcat' if path.suffix == '.gz' else 'cat', str(path)], capture_output=True).stdout
+
+
 def tail(files: Iterable[Path], count: int) -> bytes:
-    """What `zcat -f` and `tail -n` say of files, oldest first; zcat complains of a damaged one and gives what it has."""
-    data = b''.join(whole_lines(subprocess.run(['zcat', '-f', str(path)], capture_output=True).stdout) for path in files)
+    """What `tail -n` says of files, oldest first."""
+    data = b''.join(whole_lines(read_with_tools(path)) for path in files)
     return subprocess.run(['tail', '-n', str(count)], input=data, capture_output=True, check=True).stdout
 
 
@@ -2603,19 +2615,19 @@ class Pager:
 
 @requires('zcat', 'tail')
 class NewestLines(Case):
-    """The newest lines are those that `zcat -f` and `tail -n` give."""
+    """The newest lines are those that `zcat` and `tail -n` give."""
 
     def compare(self, root: Path, names: Iterable[str], counts: Iterable[int]) -> None:
         application = make_application('--log', f'app={root}/app.log')
         for count in counts:
             reply = call(application, lines_url('app', n=count))
-            self.assertEqual(reply.body, logwatch.safe_text(tail([root / name for name in names], count)), (root, count))
+            self.assertEqual(reply.body, as_shown(tail([root / name for name in names], count)), (root, count))
 
     def test_of_random_logs_with_every_oddity(self) -> None:
         chance = random.Random(20261122)
         names = ('app.log.3.gz', 'app.log.2.gz', 'app.log.1', 'app.log')
         for turn in range(25):
-            with self.subTest(turn), mock.patch.multiple(logwatch, **(SMALL if turn % 2 else {})):
+            with self.subTest(turn), mock.patch.dict(vars(logwatch), SMALL if turn % 2 else {}):
                 root = scratch()
                 for name in names:
                     data = odd_log(chance, chance.choice((0, 1, 5, 30)))
@@ -2636,8 +2648,7 @@ class NewestLines(Case):
                 self.assertEqual(reply.status, 200, reply.text)
                 lines = [entry['message'] for entry in reply.json()['entries']]
                 self.assertEqual(lines[-10:], numbered(5001, 5010).splitlines())
-                if name != 'not gzip':      # zcat -f passes that on; it is no line of the log
-                    self.compare(root, ('app.log.1.gz', 'app.log'), (5, 10000))
+                self.compare(root, ('app.log.1.gz', 'app.log'), (5, 10000))
                 if name not in ('empty', 'no data', 'three members', 'padded'):
                     self.assertIn('app.log.1.gz', str(reply.json()['scan']['notes']))
 
@@ -2712,7 +2723,7 @@ class Paging(Case):
         chance = random.Random(7)
         names = ('app.log.2.gz', 'app.log.1', 'app.log')
         for turn in range(12):
-            with self.subTest(turn), mock.patch.multiple(logwatch, **(SMALL if turn % 2 else {})):
+            with self.subTest(turn), mock.patch.dict(vars(logwatch), SMALL if turn % 2 else {}):
                 root = scratch()
                 for name in names:
                     data = whole_lines(odd_log(chance, chance.choice((0, 1, 8, 25))))
@@ -2726,6 +2737,8 @@ class Paging(Case):
     def test_boundaries_among_equal_lines_of_the_same_second(self) -> None:
         line = '2026-01-01T00:00:00+00:00 host app[1]: the same\n'
         pager = Pager(plant(scratch(), {'app.log.2.gz': line * 130, 'app.log.1': line * 120, 'app.log': line * 150}))
+        for age, ending in enumerate(('.1', '.2.gz')):      # were it written just now, .1 would be a copy in the making
+            os.utime(pager.log(ending), (10 ** 9 - age, 10 ** 9 - age))
         for n in (1, 7, 100, 130):
             with self.subTest(n):
                 self.assertEqual(len(self.back(pager, n)[0]), 400)
@@ -2929,6 +2942,667 @@ class Cursors(Case):
         for number in range(0, len(cursor), 5):
             forged = cursor[:number] + ('A' if cursor[number] != 'A' else 'B') + cursor[number + 1:]
             self.assertIn(pager.ask(after=forged).status, (400, 410))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# search: held against grep, and against a filter in plain Python
+# ----------------------------------------------------------------------------------------------------------------------
+
+WORDS = ('error', 'Error', 'ERROR', 'timeout', 'TimeOut', 'user=17', 'user=170', '=', 'x', 'aaa', 'été', 'Été', 'ÉTÉ', 'straße', 'STRASSE',
+         'kelvin', '\u212aelvin', 'mass', 'ma\u017fs', 'MASS', 'μm', 'µm', 'f\u0131x', 'FIX', 'fix', '.*', '[a-z]', '\\d', '--', '\t', 'a b', '日本')
+FIXED = ('error', 'r', 'user=17', '=', '.*', '[a-z]', '\\d', '--', '\t', 'été', 'ÉTÉ', 'straße', 'kelvin', '\u212a', 'mass',
+         'ma\u017fs', 's', 'k', 'fix', 'i', 'μm', 'a b', '日本', ' ', 'nowhere', '-e', '17 ', 'x été')
+EXPRESSIONS = (     # in Python's syntax and grep's
+    ('user=[0-9]+', '-E'), ('err(or)?', '-E'), ('^error', '-E'), ('x$', '-E'), ('^$', '-E'), ('a{2,3}', '-E'), ('(aaa|x) ', '-E'),
+    ('user=17\\b', '-P'), ('(?i)timeout', '-P'), ('\\berror\\b.*\\btimeout\\b', '-P'), ('[^ -~\\t]', '-P'), ('été|fix', '-E'),
+    ('user=(?=170)', '-P'), ('(?<!x )error', '-P'), ('\\.\\*', '-E'), ('\\[a-z]', '-E'), ('ma.s', '-E'), ('e+r{2}', '-E'),
+    ('a?x', '-E'), ('x*=', '-E'), ('error|', '-E'), ('(error) (x)', '-E'), ('[[]a', '-P'), ('\\d\\d', '-P'), ('nowhere', '-E'))
+
+
+def random_log(chance: random.Random, count: int, odd: bytes = b'') -> bytes:
+    """Lines of random words; `odd` bytes now and then."""
+    lines = [' '.join(chance.choices(WORDS, k=chance.choice((0, 1, 2, 3, 5)))).encode() + (odd if chance.random() < .1 else b'')
+             for _ in range(count)]
+    return b''.join(line + b'\n' for line in lines)
+
+
+class Corpus(NamedTuple):
+    """A log's rotation set, and each of its files as a plain one for grep, oldest first."""
+
+    root: Path
+    plain: list[Path]
+
+    @classmethod
+    def make(cls, seed: int, odd: bytes = b'', count: int = 80) -> Corpus:
+        chance = random.Random(seed)
+        root, other = scratch(), scratch()
+        plain = []
+        for name in ('app.log.2.gz', 'app.log.1', 'app.log'):
+            data = random_log(chance, count, odd)
+            (root / name).write_bytes(pack(data, 2) if name.endswith('.gz') else data)
+            plain.append(other / name.removesuffix('.gz'))
+            plain[-1].write_bytes(data)
+        return cls(root, plain)
+
+    def ask(self, parameters: Mapping[str, object]) -> Reply:
+        return call(make_application('--log', f'app={self.root}/app.log'), lines_url('app', parameters))
+
+    def grep(self, *options: str) -> bytes:
+        """What grep prints of the files, in the order of the log."""
+        return run_grep('-h', *options, *map(str, self.plain))
+
+
+def run_grep(*options: str, data: bytes | None = None) -> bytes:
+    """GNU grep in a UTF-8 locale, binary bytes as text."""
+    done = subprocess.run(['grep', '-a', *options], input=data, capture_output=True, env={'PATH': SYSTEM_PATH, 'LC_ALL': 'C.UTF-8'})
+    if done.returncode > 1:
+        raise AssertionError(done.stderr.decode())
+    return done.stdout
+
+
+def newest(data: bytes, count: int) -> bytes:
+    return b''.join(data.splitlines(keepends=True)[-count:]) if b'\r' not in data else b'\n'.join(data.split(b'\n')[-count - 1:])
+
+
+@requires('grep')
+class SearchAgainstGrep(Case):
+    """Found is what grep finds in the same bytes."""
+
+    corpora: dict[str, Corpus]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.corpora = {'clean': Corpus.make(1), 'odd': Corpus.make(2, b' \xff\xfe\r'), 'NUL': Corpus.make(3, b'\0\0 x')}
+
+    def compare(self, corpus: Corpus, parameters: Mapping[str, object], expected: bytes) -> None:
+        for n, limits in ((1, {}), (7, SMALL), (10000, {}), (10000, SMALL)):
+            with self.subTest(parameters, n=n, small=bool(limits)), mock.patch.dict(vars(logwatch), limits):
+                reply = corpus.ask({**parameters, 'n': n})
+                self.assertEqual(reply.status, 200, reply.text)
+                self.assertEqual(reply.body, logwatch.safe_text(newest(expected, n)))
+
+    def test_a_fixed_string(self) -> None:
+        for corpus in self.corpora.values():
+            for text in FIXED:
+                self.compare(corpus, {'q': text}, corpus.grep('-F', '-e', text))
+
+    def test_a_fixed_string_without_regard_to_case(self) -> None:
+        for text in FIXED:
+            corpus = self.corpora['clean']
+            self.compare(corpus, {'q': text, 'i': 1}, corpus.grep('-i', '-F', '-e', text))
+
+    def test_lines_without_a_string(self) -> None:
+        for corpus in self.corpora.values():
+            for text in FIXED[::3]:
+                self.compare(corpus, {'not': text}, corpus.grep('-v', '-F', '-e', text))
+                self.compare(corpus, {'not': text, 'i': 1}, corpus.grep('-v', '-i', '-F', '-e', text))
+
+    def test_several_strings_and_expressions_together(self) -> None:
+        chance = random.Random(4)
+        corpus = self.corpora['clean']
+        for _ in range(40):
+            wanted, unwanted = chance.choices(FIXED[:12], k=chance.randrange(1, 3)), chance.choices(FIXED, k=chance.randrange(3))
+            case = chance.choice(((), ('-i',)))
+            parameters: dict[str, object] = {'q': wanted, 'not': unwanted} | ({'i': 1} if case else {})
+            data = corpus.grep('')
+            for option, texts in ((('-F',), wanted), (('-F', '-v'), unwanted)):
+                for text in texts:
+                    data = run_grep(*case, *option, '-e', text, data=data)
+            if chance.random() < .5:
+                pattern, syntax = chance.choice(EXPRESSIONS)
+                parameters['re'] = pattern
+                data = run_grep(*case, syntax, '-e', pattern, data=data)
+            self.compare(corpus, parameters, data)
+
+    def test_a_regular_expression(self) -> None:
+        corpus = self.corpora['clean']
+        for pattern, syntax in EXPRESSIONS:
+            for case in ((), ('-i',)):
+                with self.subTest(pattern, case=case):
+                    parameters: dict[str, object] = {'re': pattern, 'n': 10000} | ({'i': 1} if case else {})
+                    reply = corpus.ask(parameters)
+                    self.assertEqual(reply.body, logwatch.safe_text(corpus.grep(*case, syntax, '-e', pattern)), reply.body[:200])
+
+    def test_its_literal_part_hides_no_line(self) -> None:
+        """The string that is looked for first must be in whatever the expression matches."""
+        samples = ['', 'aaa', 'ab', 'abab', 'a.b', 'a\\b', 'x=1', 'xyz', 'x{2}', 'xx', 'a|b', '(a)', 'A', 'fOO bar', 'foo\tbar', '\x07']
+        patterns = ('a*b', 'ab?', '(ab)+', 'a|b', 'a\\.b', 'a\\\\b', 'x{2}', 'x{0}y', 'xy{0,1}z', '[ab]c?', '[]a]b?', 'a+?b', '(?:foo)? ?bar',
+                    '(?i)foo', '\\x66oo', '\\146oo', 'foo\\tbar', '(?x) foo \\  bar', 'a\\|b', '\\(a\\)', '^ab$', 'a(?#x)b', '\\Aab\\Z', 'ab{,5}',
+                    'a{,2}b', 'x{2', 'x{a}', '(?!a)x', '(?=x)xy', 'a\\ab?', '\\N{BELL}', '\\u0066oo', 'a**b', 'fo{2}', 'fo{2}?', 'x\\{2}')
+        for pattern in patterns:
+            with self.subTest(pattern), contextlib.suppress(re.error):
+                literal = logwatch.literal_of(pattern)
+                for text in samples:
+                    found = re.search(pattern, text)
+                    self.assertTrue(not found or literal in found[0] or literal in text, (literal, text))
+
+    def test_pages_of_hits_give_each_once(self) -> None:
+        for parameters, options in (({'q': 'error'}, ('-F', '-e', 'error')), ({'re': 'user=1.'}, ('-E', '-e', 'user=1.')),
+                                    ({'not': 'x'}, ('-v', '-F', '-e', 'x')), ({'q': 'mass', 'i': 1}, ('-i', '-F', '-e', 'mass'))):
+            corpus = self.corpora['clean']
+            expected = logwatch.safe_text(corpus.grep(*options)).decode().splitlines()
+            for n, limits in ((1, {}), (4, SMALL), (9, {})):
+                with self.subTest(parameters, n=n), mock.patch.dict(vars(logwatch), limits):
+                    self.assertEqual(self.walk(corpus, {**parameters, 'n': n}, 'prev'), expected)
+                    self.assertEqual(self.walk(corpus, {**parameters, 'n': n}, 'next'), expected)
+
+    def walk(self, corpus: Corpus, parameters: Mapping[str, object], relation: str) -> list[str]:
+        """The lines of all pages, by `prev` from the newest, or by `next` from the place before the oldest."""
+        application = make_application('--log', f'app={corpus.root}/app.log')
+        page = call(application, lines_url('app', parameters, format='json')).json()
+        pages = [page]
+        while page['prev']:
+            page = call(application, '/logs/app' + page['prev']).json()
+            pages.insert(0, page)
+        if relation == 'next':
+            pages = pages[:1]
+            while not pages[1:] or pages[-1]['entries']:
+                pages.append(call(application, '/logs/app' + pages[-1]['next']).json())
+        return [entry['message'] for page in pages for entry in page['entries']]
+
+
+@requires('grep')
+class Context(Case):
+    """A, B and C print what grep prints."""
+
+    def test_around_every_hit(self) -> None:
+        for seed in range(4):
+            corpus = Corpus.make(seed + 10, count=60)
+            for parameters, options in (({'q': 'user=17'}, ('-F', '-e', 'user=17')), ({'q': 'été', 'i': 1}, ('-i', '-F', '-e', 'été')),
+                                        ({'re': '^error'}, ('-E', '-e', '^error')), ({'not': 'e'}, ('-v', '-F', '-e', 'e')),
+                                        ({'q': 'nowhere'}, ('-F', '-e', 'nowhere'))):
+                for around in ({'A': 1}, {'B': 1}, {'C': 1}, {'A': 2, 'B': 5}, {'C': 7}, {'A': 100}, {'B': 100}, {'C': 0}):
+                    context = [word for letter, count in around.items() for word in (f'-{letter}', str(count)) if count]
+                    expected = logwatch.safe_text(corpus.grep(*context, *options))
+                    for limits in ({}, SMALL):
+                        with self.subTest(parameters, seed=seed, **around), mock.patch.dict(vars(logwatch), limits):
+                            self.assertEqual(corpus.ask({**parameters, **around, 'n': 10000}).body, expected)
+
+    def test_around_the_newest_hits(self) -> None:
+        corpus = Corpus.make(20)
+        files = [path.read_bytes().split(b'\n')[:-1] for path in corpus.plain]
+        places = [(number, row) for number, lines in enumerate(files) for row, line in enumerate(lines) if b'error' in line]
+        for n in (1, 2, 5):
+            for before, behind in ((0, 1), (2, 0), (3, 3)):
+                with self.subTest(n=n, before=before, behind=behind):
+                    kept = sorted({(number, near) for number, row in places[-n:] for near in range(row - before, row + behind + 1)
+                                   if 0 <= near < len(files[number])})
+                    rows = [b'' if index and (kept[index - 1][0], kept[index - 1][1] + 1) == place else b'--\n' * bool(index)
+                            for index, place in enumerate(kept)]
+                    expected = b''.join(rows[index] + files[number][row] + b'\n' for index, (number, row) in enumerate(kept))
+                    reply = corpus.ask({'q': 'error', 'n': n, 'B': before, 'A': behind})
+                    self.assertEqual(reply.body, logwatch.safe_text(expected))
+
+    def test_json_marks_the_lines_that_only_stand_near(self) -> None:
+        root = plant(scratch(), {'app.log': numbered(1, 20)})
+        entries = call(make_application('--log-root', str(root)), '/logs/app?q=line%207&C=1&format=json').json()['entries']
+        self.assertEqual([(entry['message'].split()[-1], entry.get('context', False)) for entry in entries],
+                         [('6', True), ('7', False), ('8', True)])
+
+    def test_a_hit_at_each_end_and_a_line_without_newline(self) -> None:
+        root = plant(scratch(), {'app.log': 'hit\n2\n3\n4\nhit'})
+        application = make_application('--log-root', str(root))
+        self.assertEqual(call(application, '/logs/app?q=hit&C=1').text, 'hit\n2\n--\n4\nhit\n')
+        self.assertEqual(call(application, '/logs/app?q=3&C=9').text, 'hit\n2\n3\n4\nhit\n')
+
+
+@contextlib.contextmanager
+def zone(name: str) -> Iterator[None]:
+    """The server's time zone, for a while; converted stamps are kept, so they are forgotten."""
+    with mock.patch.dict(os.environ, TZ=name):
+        time.tzset()
+        logwatch._second.cache_clear()
+        try:
+            yield
+        finally:
+            logwatch._second.cache_clear()
+    time.tzset()
+
+
+def in_utc(pattern: str) -> Callable[[float], str]:
+    return lambda moment: time.strftime(pattern, time.gmtime(moment))
+
+
+def in_local_time(pattern: str) -> Callable[[float], str]:
+    return lambda moment: time.strftime(pattern, time.localtime(moment))
+
+
+STAMPS: dict[str, Callable[[float], str]] = {      # how each format begins a line
+    'access': in_utc('192.0.2.1 - - [%d/%b/%Y:%H:%M:%S +0000] "GET /'),
+    'nginx-error': in_local_time('%Y/%m/%d %H:%M:%S [error] 12#12: *3 '),
+    'apache-error': in_local_time('[%a %b %d %H:%M:%S.000000 %Y] [core:error] [pid 1] '),
+    'rfc3164': in_local_time('%b %e %H:%M:%S host app[1]: '), 'rfc3339': in_utc('%Y-%m-%dT%H:%M:%S.000000+00:00 host app[1]: '),
+    'rfc5424': in_utc('<165>1 %Y-%m-%dT%H:%M:%SZ host app 1 - - '), 'json': in_utc('{"time":"%Y-%m-%dT%H:%M:%SZ","msg":"'),
+    'iso8601': in_local_time('%Y-%m-%d %H:%M:%S,000 ERROR '), 'day-first': in_local_time('%d-%b-%Y %H:%M:%S.000 INFO [main] '),
+    'epoch': lambda moment: f'{moment:.3f}   45 192.0.2.1 '}
+Timed = tuple[float, str]      # a line, and when it was written
+NOON = 1767225600 + 43200      # 2026-01-01T12:00:00Z
+
+
+def timed_lines(stamp: Callable[[float], str], moments: Iterable[float], continued: int = 0) -> list[Timed]:
+    """A numbered line for each moment; `continued` lines of a traceback behind every fifth."""
+    rows: list[Timed] = []
+    for number, moment in enumerate(moments):
+        rows.append((moment, f'{stamp(moment)}line {number} {"x" * (number % 50)}'))
+        rows += [(moment, f'  File "x.py", line {row}, in number_{number}') for row in range(continued if number % 5 == 0 else 0)]
+    return rows
+
+
+def plant_timed(parts: Mapping[str, Sequence[Timed]]) -> Path:
+    """Files of timed lines, each changed when its last line was written."""
+    root = scratch()
+    for name, rows in parts.items():
+        plant(root, {name: ''.join(f'{line}\n' for _, line in rows)})
+        os.utime(root / name, (rows[-1][0], rows[-1][0]))
+    return root
+
+
+class Ranges(Case):
+    """since and until give the lines that a plain loop over all of them gives."""
+
+    def ask(self, root: Path, **parameters: object) -> dict[str, Any]:
+        reply = call(make_application('--log-root', str(root)), lines_url('app', parameters, format='json'))
+        self.assertEqual(reply.status, 200, reply.text)
+        document: dict[str, Any] = reply.json()
+        return document
+
+    def compare(self, root: Path, rows: Sequence[Timed], ranges: Iterable[tuple[float | None, float | None]]) -> None:
+        for since, until in ranges:
+            with self.subTest(since=since, until=until):
+                parameters = {name: f'@{moment}' for name, moment in (('since', since), ('until', until)) if moment is not None}
+                expected = [line for moment, line in rows if (since is None or moment >= since) and (until is None or moment <= until)]
+                found = [entry['message'] for entry in self.ask(root, **parameters, n=10000)['entries']]
+                self.assertEqual(len(found), len(expected), (found[:1], expected[:1], found[-1:], expected[-1:]))
+                self.assertEqual(found, expected)
+
+    def some_ranges(self, rows: Sequence[Timed], count: int = 12) -> list[tuple[float | None, float | None]]:
+        """Ranges of each kind over the time of rows, empty and whole ones included."""
+        chance = random.Random(5)
+        first, last = int(min(rows)[0]), int(max(rows)[0])
+        pairs = [sorted((chance.randint(first - 60, last + 60), chance.randint(first - 60, last + 60))) for _ in range(count)]
+        ranges: list[tuple[float | None, float | None]] = [(a, b) for a, b in pairs]
+        ranges += [(a, a + 30) for a, _ in pairs[:4]] + [(a, None) for a, _ in pairs[:4]] + [(None, b) for _, b in pairs[:4]]
+        return [*ranges, (first, last), (last, None), (None, first), (last + 1, None), (None, first - 1), (first - 9, last + 9)]
+
+    def moments(self, count: int, seed: int = 6) -> list[float]:
+        """Times in order, from one to 40 seconds apart, some of them equal."""
+        chance = random.Random(seed)
+        moments = [float(NOON)]
+        while len(moments) < count:
+            moments.append(moments[-1] + chance.choice((0, 1, 1, 5, 40)))
+        return moments
+
+    def split(self, rows: Sequence[Timed]) -> dict[str, Sequence[Timed]]:
+        """A rotation set of them; a continuation line does not begin a file."""
+        cuts = [next(index for index in range(len(rows) * part // 3, len(rows)) if not rows[index][1].startswith(' ')) for part in (1, 2)]
+        return {'app.log.2.gz': rows[:cuts[0]], 'app.log.1': rows[cuts[0]:cuts[1]], 'app.log': rows[cuts[1]:]}
+
+    def test_of_every_format_across_a_rotation_set(self) -> None:
+        for name, stamp in STAMPS.items():
+            with zone('Europe/Berlin'), mock.patch.dict(vars(logwatch), {'PROBE_BYTES': 4096}), self.subTest(name):
+                rows = timed_lines(stamp, self.moments(1500))
+                root = plant_timed(self.split(rows))
+                row, = call(make_application('--log-root', str(root)), '/logs?format=json').json()['logs']
+                self.assertEqual(row['format'], name)
+                self.compare(root, rows, self.some_ranges(rows))
+
+    def test_continuation_lines_belong_to_the_stamped_line_above(self) -> None:
+        rows = timed_lines(STAMPS['iso8601'], self.moments(1500), continued=20)
+        root = plant_timed(self.split(rows))
+        self.assertGreater((root / 'app.log').stat().st_size, 2 * logwatch.FIRST_BLOCK_BYTES)
+        self.compare(root, rows, self.some_ranges(rows, 6))
+
+    def test_pages_within_a_range_give_each_line_once_tracebacks_too(self) -> None:
+        rows = timed_lines(STAMPS['iso8601'], self.moments(60), continued=7)
+        root = plant_timed(self.split(rows))
+        since, until = rows[30][0], rows[-30][0]
+        expected = [line for moment, line in rows if since <= moment <= until]
+        for n in (3, 10):
+            with self.subTest(n=n):
+                page = self.ask(root, since=f'@{since}', until=f'@{until}', n=n)
+                found = [entry['message'] for entry in page['entries']]
+                while page['prev']:
+                    page = call(make_application('--log-root', str(root)), '/logs/app' + page['prev']).json()
+                    found = [entry['message'] for entry in page['entries']] + found
+                self.assertEqual(found, expected)
+
+    def test_lines_out_of_order_by_a_minute_are_found(self) -> None:
+        chance = random.Random(8)
+        moments = [moment + chance.randint(-50, 50) for moment in self.moments(4000)]
+        rows = timed_lines(STAMPS['access'], moments)
+        self.compare(plant_timed({'app.log': rows}), rows, self.some_ranges(rows))
+
+    def test_stretches_of_a_clock_that_was_wrong_are_found(self) -> None:
+        for step in (-7200, 7200, -86400 * 400, 86400 * 30):
+            with self.subTest(step), mock.patch.dict(vars(logwatch), {'PROBE_BYTES': 4096}):
+                moments = self.moments(3000)
+                moments[1000:1400] = [moment + step for moment in moments[1000:1400]]
+                rows = timed_lines(STAMPS['access'], moments)
+                root = plant_timed({'app.log': rows})
+                usual = [(moments[a], moments[b]) for a, b in ((100, 300), (900, 1600), (1500, 2500), (300, 2900), (1000, 1399))]
+                self.compare(root, rows, [*usual, (None, moments[1700]), (moments[500], None), (None, moments[990])])
+
+    def test_local_times_across_the_clock_change(self) -> None:
+        for day, name in ((1792879200, 'back'), (1774735200, 'forward')):       # the days before 2026-10-25 and 2026-03-29
+            with self.subTest(name), zone('Europe/Berlin'), mock.patch.dict(vars(logwatch), {'PROBE_BYTES': 4096}):
+                stamp = STAMPS['nginx-error']
+                written = [day + 7 * step for step in range(6000)]
+                # Without a zone the second 02:30 of the autumn night reads as the first: there is no telling.
+                rows = [(time.mktime((*time.localtime(moment)[:8], -1)) if name == 'forward' else
+                         datetime.fromtimestamp(moment).replace(fold=0).timestamp(), line)
+                        for moment, line in timed_lines(stamp, written)]
+                self.compare(plant_timed({'app.log': rows}), rows, self.some_ranges(rows, 20))
+
+    def test_stamps_without_a_year_across_new_year(self) -> None:
+        with zone('UTC'):
+            rows = timed_lines(STAMPS['rfc3164'], [1767225600 - 86400 * 3 + 150 * step for step in range(4000)])
+            root = plant_timed(self.split(rows))
+            self.compare(root, rows, self.some_ranges(rows))
+            first, last = self.ask(root, n=10000)['entries'][0], self.ask(root, n=1)['entries'][0]
+            self.assertEqual((first['time'][:10], last['time'][:10]), ('2025-12-29', '2026-01-04'))
+
+    def test_members_outside_of_it_are_not_unpacked(self) -> None:
+        moments = [NOON + step for step in range(60_000)]
+        rows = timed_lines(STAMPS['access'], moments)
+        parts = {f'app.log{f".{5 - part}.gz" if part < 5 else ""}': rows[part * 10_000:(part + 1) * 10_000] for part in range(6)}
+        root = plant_timed(parts)
+        size = sum(len(line) + 1 for _, line in rows[:10_000])
+        for since, until, most in ((55_000, 55_060, 1), (25_000, 25_060, 1.6), (None, 10, 1.6), (59_990, None, 1)):
+            with self.subTest(since=since, until=until):
+                parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until)) if step is not None}
+                document = self.ask(root, **parameters)
+                self.assertGreater(len(document['entries']), 5)
+                self.assertLess(document['scan']['bytes'], most * size)
+
+    def test_a_range_of_a_large_file_reads_little_of_it(self) -> None:
+        lines = [f'{STAMPS["rfc3339"](NOON + step)}line {step} {"x" * 900}\n' for step in range(60_000)]
+        root = plant(scratch(), {'app.log': ''.join(lines)})
+        for since, until in ((59_990, None), (30_000, 30_050), (None, 50), (70_000, None), (59_000, 59_050)):
+            with self.subTest(since=since, until=until):
+                parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until)) if step is not None}
+                document = self.ask(root, **parameters)
+                self.assertEqual(len(document['entries']), 0 if since == 70_000 else 10 if until is None else 51)
+                self.assertLess(document['scan']['bytes'], 4 << 20)
+                self.assertEqual(document['scan']['stop'], 'complete')
+
+    def test_a_log_without_times_says_so(self) -> None:
+        root = plant(scratch(), {'app.log': 'no time here\n' * 50, 'dmesg.log': '[   12.345678] usb 1-1: text\n' * 50, 'empty.log': ''})
+        application = make_application('--log-root', str(root))
+        for log in ('app', 'dmesg'):
+            for parameter in ('since', 'until'):
+                reply = call(application, lines_url(log, {parameter: '-15m'}))
+                self.assertProblem(reply, 400, log, 'times', parameter)
+        self.assertEqual(call(application, '/logs/empty?since=-15m').body, b'')
+
+    def test_the_spellings_of_the_table_are_taken(self) -> None:
+        root = plant(scratch(), {'app.log': numbered(1, 3)})
+        application = make_application('--log-root', str(root))
+        for text in ('2026-01-01T00:00:02Z', '2026-01-01T01:00:02+01:00', '2026-01-01 00:00:02 UTC', '@1767225602', '@1767225601.5'):
+            with self.subTest(text):
+                self.assertEqual(len(call(application, lines_url('app', since=text)).text.splitlines()), 2)
+        for text in ('-15m', '-2h', '-3d', 'today', 'yesterday', 'now', '14:05', '2 days ago', '2026-01-02'):
+            self.assertEqual(call(application, lines_url('app', since=text)).status, 200, text)
+        for text in ('', 'soon', '-15', '2026-13-01', '@', '-1' * 40, '2026-01-01 00:00 Europe/Berlin'):
+            for parameter in ('since', 'until'):
+                self.assertProblem(call(application, lines_url('app', {parameter: text})), 400, parameter)
+
+    def test_it_goes_with_every_other_filter(self) -> None:
+        rows = timed_lines(STAMPS['nginx-error'], self.moments(800))
+        root = plant_timed(self.split(rows))
+        since, until = rows[200][0], rows[600][0]
+        inside = [line for moment, line in rows if since <= moment <= until]
+        for parameters, test in (({'q': '7'}, lambda line: '7' in line), ({'not': 'x'}, lambda line: 'x' not in line),
+                                 ({'re': r'line \d*5 '}, lambda line: re.search(r'line \d*5 ', line)),
+                                 ({'level': 'err'}, lambda line: True), ({'level': 'crit'}, lambda line: False)):
+            with self.subTest(parameters):
+                document = self.ask(root, **parameters, since=f'@{since}', until=f'@{until}', n=10000)
+                self.assertEqual([entry['message'] for entry in document['entries']], list(filter(test, inside)))
+
+
+class Severities(Case):
+    """level= gives the lines of that severity or worse."""
+
+    LINES: dict[str, tuple[tuple[int | None, str], ...]] = {
+        'access': tuple((level, f'192.0.2.1 - - [22/Nov/2026:14:05:01 +0100] "GET /error HTTP/1.1" {status} 5 "-" "curl"')
+                        for level, status in ((6, 200), (6, 304), (4, 404), (4, 499), (3, 500), (3, 502))),
+        'nginx-error': tuple((level, f'2026/11/22 14:05:01 [{word}] 1#1: *2 text') for level, word in enumerate(
+            ('emerg', 'alert', 'crit', 'error', 'warn', 'notice', 'info', 'debug'))),
+        'rfc5424': tuple((level, f'<{8 * 3 + level}>1 2026-11-22T14:05:01Z host app 1 - - an error') for level in range(8)),
+        'json': tuple((level, json.dumps({'time': '2026-11-22T14:05:01Z', **members})) for level, members in (
+            (3, {'level': 'error'}), (4, {'level': 'WARN'}), (6, {'level': 30}), (7, {'severity': 'DEBUG'}), (None, {'msg': 'error'}))),
+        'iso8601': tuple((level, f'2026-11-22 14:05:01,123 {text}') for level, text in (
+            (3, 'ERROR text'), (4, 'WARNING text'), (6, 'INFO an error'), (7, 'DEBUG x'), (2, 'CRITICAL x'), (None, 'no error here')))}
+
+    def test_of_each_format(self) -> None:
+        for name, rows in self.LINES.items():
+            root = plant(scratch(), {'app.log.1.gz': ''.join(f'{line}\n' for _, line in rows), 'app.log': ''.join(f'{line}\n' for _, line in rows)})
+            application = make_application('--log-root', str(root))
+            for number, word in enumerate(words('emerg alert crit err warning notice info debug')):
+                for text in (word, str(number)):
+                    with self.subTest(name, level=text):
+                        expected = [line for level, line in rows if level is not None and level <= number] * 2
+                        self.assertEqual(call(application, lines_url('app', level=text, n=1000)).text.splitlines(), expected)
+            entries = call(application, '/logs/app?format=json&n=1000').json()['entries']
+            self.assertEqual([entry['level'] for entry in entries],
+                             [None if level is None else logwatch.LEVELS[level] for level, _ in rows] * 2)
+
+    def test_whether_lines_without_one_are_in_is_said(self) -> None:
+        row = next(row for row in logwatch.PARAMETERS if row.name == 'level')
+        self.assertIn('without', row.help)
+
+    def test_a_wrong_one_is_refused_with_those_there_are(self) -> None:
+        application = make_application('--log-root', str(plant(scratch(), {'app.log': 'x\n'})))
+        for text in ('', 'loud', '8', '-1', 'err,crit'):
+            self.assertProblem(call(application, lines_url('app', level=text)), 400, 'level', 'emerg', 'debug')
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes, zombies included, that a process has begun."""
+    found = []
+    for task in Path(f'/proc/{pid}/task').iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in (task / 'children').read_text().split()]
+    return found
+
+
+class Heartbeat:
+    """Asks for /livez all the time; `worst` says how long its answers took, in ms."""
+
+    def __init__(self, server: Server) -> None:
+        self.taken: list[float] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(server,))
+
+    def _beat(self, server: Server) -> None:
+        with server.wire() as wire:
+            while not self._done.is_set():
+                began = time.monotonic()
+                wire.send(head_bytes('/livez'))
+                wire.answer()
+                self.taken.append((time.monotonic() - began) * 1000)
+                self._done.wait(0.005)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def p99(self) -> float:
+        return statistics.quantiles(self.taken, n=100)[98]
+
+
+HOSTILE = {     # an expression, and the line on which it takes for ever
+    '(a+)+$': 'a' * 40 + '!', '(a|a)*$': 'a' * 40 + '!', '.*.*=.*x': '=' * 16000, '.*error.*timeout.*x': 'error timeout ' * 1150,
+    '(?:.*,){12}P': ',' * 120 + '!', '(x+x+)+y': 'x' * 40}
+
+
+class HostileExpressions(Case):
+    """A regular expression that takes for ever is stopped, and delays nobody."""
+
+    HOLD = '(a+)+$'
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        files = {f'h{number}.log': f'{line}\n' * 20 for number, line in enumerate(HOSTILE.values())}
+        cls.server = cls.serve_class(root=plant(scratch(), {**files, 'app.log': numbered(1, 50)}))
+
+    def childless(self) -> bool:
+        return not children_of(self.server.process.pid)
+
+    def test_it_is_a_clear_problem_within_two_seconds_while_others_are_answered(self) -> None:
+        for number, pattern in enumerate(HOSTILE):
+            with self.subTest(pattern), Heartbeat(self.server) as heart:
+                began = time.monotonic()
+                reply = self.server.get(lines_url(f'h{number}', re=pattern))
+                self.assertProblem(reply, 400, 're')
+                self.assertTrue(reply.json()['fix'])
+                self.assertLess(time.monotonic() - began, 2.5)
+                time.sleep(0.01)
+            self.assertLess(heart.p99(), 50)
+            self.assertTrue(self.childless())
+
+    def test_beyond_the_slots_it_is_429_and_livez_does_not_notice(self) -> None:
+        replies: list[Reply] = []
+        target = lines_url('h0', re=self.HOLD)
+        with Heartbeat(self.server) as heart:
+            threads = [threading.Thread(target=lambda: replies.append(self.server.get(target))) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            self.assertEqual(len(self.server.get('/logs/app?q=line&n=5').text.splitlines()), 5)
+            for thread in threads:
+                thread.join()
+        self.assertEqual(Counter(reply.status for reply in replies), {400: 2, 429: 4})
+        refused = next(reply for reply in replies if reply.status == 429)
+        self.assertProblem(refused, 429)
+        self.assertTrue(refused.headers['Retry-After'].isdigit())
+        self.assertLess(heart.p99(), 50)
+        self.assertEqual(self.server.get('/logs/app?re=line').status, 200)
+        self.assertTrue(self.childless())
+
+    def test_a_client_that_hangs_up_gives_its_slot_back(self) -> None:
+        for _ in range(4):
+            wire = self.server.wire()
+            wire.send(head_bytes(lines_url('h0', re=self.HOLD)))
+            until(lambda: not self.childless(), 'the child')
+            wire.vanish()
+            until(self.childless, 'the child to be gone')
+        self.assertEqual(self.server.get('/logs/app?re=line').status, 200)
+
+    def test_no_descriptor_and_no_thread_is_left(self) -> None:
+        def held() -> tuple[int, int]:
+            return len(os.listdir(f'/proc/{self.server.process.pid}/fd')), self.server.status('Threads')
+        self.server.get('/logs/app?re=line')
+        before = held()
+        for pattern in ('line', '(', 'line 1', 'l.ne$') * 3:
+            self.server.get(lines_url('app', re=pattern))
+        until(lambda: held() <= before, 'the same descriptors and threads as before')
+
+    def test_a_wrong_one_is_400_with_pythons_reason(self) -> None:
+        for pattern in ('(', '[', '*', ')', 'a{2,1}', '(?P<1>a)', '\\', '(?<=a+)b', '(?z)', '[b-a]', '(?P=x)', '\\400x\\p', 'x' * 501, ''):
+            with self.subTest(pattern[:20]):
+                self.assertProblem(self.server.get(lines_url('app', re=pattern)), 400, 're')
+
+    def test_an_odd_one_is_an_answer_or_a_refusal_but_soon(self) -> None:
+        for pattern in ('(' * 250 + ')' * 250, '(?:' * 120 + ')' * 120, 'a{1000000000}', '(a{65535}){65535}', '((a{1,300}){1,300}){1,300}', '\udc80',
+                        '[' + 'a-z' * 150 + ']', '(?i)' + 'ſ' * 200, '\U0001f600+', '(.)' * 150 + '\\150', '.' * 500, 'a?' * 120 + 'a' * 120):
+            with self.subTest(pattern[:20]):
+                began = time.monotonic()
+                query = urllib.parse.quote(pattern.encode('utf-8', 'surrogateescape'))
+                self.assertIn(self.server.get(f'/logs/app?re={query}').status, (200, 400))
+                self.assertLess(time.monotonic() - began, 3)
+        self.assertTrue(self.childless())
+
+    @requires('gunicorn')
+    def test_under_gunicorn_it_is_the_same(self) -> None:
+        for worker in ('sync', 'gthread'):
+            with self.subTest(worker):
+                gunicorn = Gunicorn(self.server.root, '-k', worker, '--threads', '4' if worker == 'gthread' else '1')
+                self.addCleanup(gunicorn.stop)
+                self.assertProblem(gunicorn.get(lines_url('h0', re=self.HOLD)), 400, 're')
+                self.assertEqual(len(gunicorn.get('/logs/app?re=line.*7$&n=3').text.splitlines()), 3)
+                for worker_pid in children_of(gunicorn.process.pid):
+                    self.assertEqual(children_of(worker_pid), [])
+
+
+class Gunicorn:
+    """`gunicorn logwatch:application` over a folder, on a unix socket."""
+
+    def __init__(self, root: Path, *options: str) -> None:
+        home = scratch()
+        self.socket = str(home / 'http.sock')
+        with (home / 'stderr').open('wb') as errors:
+            self.process = subprocess.Popen(
+                [str(find_tool('gunicorn')), *options, '-b', f'unix:{self.socket}', '--chdir', str(HERE), 'logwatch:application'],
+                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
+        until(lambda: self.process.poll() is None and answers_livez(self.socket), 'gunicorn to serve')
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None) -> Reply:
+        return fetch(self.socket, target, headers)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+class Scans(Case):
+    """A long search is cut at its deadline, honestly, and stops when nobody waits for it."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        filler = ''.join(f'{STAMPS["iso8601"](NOON)} INFO filler {number} {"x" * 60}\n' for number in range(10_000))
+        needles = [f'{STAMPS["iso8601"](NOON)} needle {number}\n'.replace('ERROR', 'CRITICAL') for number in range(30)]
+        cls.root = scratch()
+        with (cls.root / 'app.log').open('w') as log:
+            for number in range(30):
+                log.write(needles[number] + filler.replace('ERROR', ''))
+
+    root: Path
+
+    def test_partial_answers_add_up_to_the_whole(self) -> None:
+        server = self.serve(root=self.root, constants={'SCAN_SECONDS': 0.2})
+        found: list[int] = []
+        pages = 0
+        target = '/logs/app?level=crit&n=1000&format=json'
+        while target:
+            reply = server.get(target)
+            self.assertEqual(reply.status, 200, reply.text)
+            document = reply.json()
+            found = [int(entry['message'].split()[-1]) for entry in document['entries']] + found
+            pages += 1
+            self.assertEqual(document['scan']['stop'], 'deadline' if document['prev'] else 'complete')
+            target = '/logs/app' + document['prev'] if document['prev'] else ''
+        self.assertEqual(found, list(range(30)))
+        self.assertGreater(pages, 2)
+        forward = '/logs/app' + document['next']
+        while document['entries'] or document['scan']['stop'] == 'deadline':
+            document = server.get(forward).json()
+            forward = '/logs/app' + document['next']
+            found += [int(entry['message'].split()[-1]) for entry in document['entries']]
+        self.assertEqual(found[-1], 29)
+        self.assertEqual(len(found), len(set(found)) + len(found) - 30)
+
+    def test_a_client_that_hangs_up_stops_its_scan(self) -> None:
+        big = scratch()
+        block = (self.root / 'app.log').read_bytes()[:1 << 20]
+        with (big / 'app.log').open('wb') as log:
+            for _ in range(150):
+                log.write(block)
+        server = self.serve(root=big, constants={'SCAN_SECONDS': 60.0})
+        wire = server.wire()
+        wire.send(head_bytes('/logs/app?level=emerg'))
+        until(lambda: server.cpu_seconds() > 0.5, 'the scan to run')
+        wire.vanish()
+        used = server.cpu_seconds()
+        until(lambda: self.idle(server), 'the scan to stop', 5)
+        self.assertLess(server.cpu_seconds() - used, 1.0)
+
+    def idle(self, server: Server) -> bool:
+        before = server.cpu_seconds()
+        time.sleep(0.2)
+        return server.cpu_seconds() - before < 0.03
 
 
 # ----------------------------------------------------------------------------------------------------------------------
