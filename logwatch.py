@@ -302,8 +302,8 @@ class Cursor(NamedTuple):
 class Line(NamedTuple):
     """One line: `text` without its newline, from `start` to `end` in the uncompressed file.
 
-    `cut` counts the bytes beyond LINE_BYTES that text lacks; `before` and `after` hold the bytes before start and before
-    end, as they are in the file: cursors fingerprint them. `partial`: the newline is not written yet.
+    `cut` counts the bytes beyond LINE_BYTES that text lacks; `before` and `after` hold the bytes before start and
+    before end, as they are in the file: cursors fingerprint them. `partial`: the newline is not written yet.
     """
 
     start: int
@@ -499,8 +499,8 @@ THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from h
 OPTIONS = (
     Option("listen", parse_address, "127.0.0.1:5000", "HOST:PORT|unix:PATH", "where to serve"),
     Option("log", parse_log, "", "NAME=GLOB", "serve the files that GLOB matches, and their rotations, as one log "
-           "NAME; or, as NAME=journal:UNIT, what the journal has of a unit; none given: every text log below log-root, and "
-           "the journal", repeat=True),
+           "NAME; or, as NAME=journal:UNIT, what the journal has of a unit; none given: every text log below log-root, "
+           "and the journal", repeat=True),
     Option("log-root", parse_folder, LOG_ROOT, "DIR", "where logs are discovered"),
     Option("proc", parse_folder, "/proc", "DIR", "where the kernel's figures are read"),
     Option("state-dir", parse_optional_folder, "", "DIR", "where disk samples are kept; the only place ever written"),
@@ -508,11 +508,11 @@ OPTIONS = (
            repeat=True),
     Option("access-log", parse_boolean, "yes", "yes|no", "a line on stderr for each request"),
     Option("workers", parse_integer(1, 64), "8", "N", "requests that may read files at the same time"),
-    Option("rate", parse_integer(0, 100_000), "100", "N", "requests a second that a client may send which read files; 0: "
-           "any number"),
-    Option("mask", parse_boolean, "yes", "yes|no", "hide secrets in lines from those who have no token with the scope raw"),
-    Option("pseudonyms", parse_boolean, "no", "yes|no", "show them pseudonyms for IP addresses: the same for the same, alike "
-           "for neighbours"),
+    Option("rate", parse_integer(0, 100_000), "100", "N", "requests a second that a client may send which read files; "
+           "0: any number"),
+    Option("mask", parse_boolean, "yes", "yes|no", "hide secrets in lines from those without a token of scope raw"),
+    Option("pseudonyms", parse_boolean, "no", "yes|no", "show them pseudonyms for IP addresses: the same for the same, "
+           "alike for neighbours"),
     *(Option(name, parse_number, f"{default:.15g}", "N", f"health: {help_} ({unit}; 0: never)")
       for name, default, unit, help_ in THRESHOLDS),
 )
@@ -544,10 +544,11 @@ def parse_token(name: str, values: Mapping[str, str], source: str) -> Token:
         raise ConfigError(f"{source}: {min(unknown_keys)} is unknown; allowed: digest, scopes, logs")
     digest = values.get("digest", "").lower()
     if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ConfigError(f"{source}: digest is not allowed; allowed: 64 hexadecimal digits, as logwatch.py token gives them")
+        raise ConfigError(f"{source}: digest is not allowed; allowed: 64 hexadecimal digits, of logwatch.py token")
     scopes = frozenset(values.get("scopes", "health metrics logs").split())
     if not scopes or scopes - SCOPES:
-        raise ConfigError(f"{source}: scopes {values.get('scopes', '')!r} is not allowed; allowed: {' '.join(sorted(SCOPES))}")
+        allowed = " ".join(sorted(SCOPES))
+        raise ConfigError(f"{source}: scopes {values.get('scopes', '')!r} is not allowed; allowed: {allowed}")
     return Token(name, digest, scopes, tuple(values.get("logs", "").split()))
 
 
@@ -590,8 +591,8 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         source, texts = next((source, texts) for source, texts in found if texts is not None)
         values[option.name.replace("-", "_")] = parse_option(option, texts, source)
     limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
-    files = [name for name in (path, credentials if os.path.isabs(credentials) else "") if name and os.path.exists(name)]
-    config = Config(**values, tokens=load_tokens(files), limits=limits)
+    files = [name for name in (path, credentials) if os.path.isabs(credentials) or name == path]
+    config = Config(**values, tokens=load_tokens(filter(os.path.exists, files)), limits=limits)
     names = [name for name, _ in config.log]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
@@ -608,10 +609,10 @@ def is_loopback(address: Address) -> bool:
 # --------------------------------------------------------------------------------------------------------------------
 # A rotated name: logrotate's numbers (and .old), its dates (-20261122, -2026112214, -20261122-1763800000), the same
 # before the extension, and the suffix of the compressor.
-ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,4}|old)|[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}(?:[-_.T]?\d+)*))?"
-                     r"(?P<packing>\.(?:gz|xz|zst|bz2))?", re.DOTALL)
-DATED = re.compile(r"(?P<stem>.+?)[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}(?:[-_.T]?\d+)*)(?P<extension>\.log)"
-                   r"(?P<packing>\.(?:gz|xz|zst|bz2))?", re.DOTALL)
+DATE_PART = r"[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}(?:[-_.T]?\d+)*)"
+PACKING_PART = r"(?P<packing>\.(?:gz|xz|zst|bz2))?"
+ROTATED = re.compile(rf"(?P<stem>.+?)(?:\.(?P<number>\d{{1,4}}|old)|{DATE_PART})?{PACKING_PART}", re.DOTALL)
+DATED = re.compile(rf"(?P<stem>.+?){DATE_PART}(?P<extension>\.log){PACKING_PART}", re.DOTALL)
 ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
@@ -654,7 +655,7 @@ def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
 
 
 SERVICE_USER = "logwatch"
-OVERFLOW_ID = 65_534            # what the kernel shows for an id that is not mapped in this user namespace (PrivateUsers=)
+OVERFLOW_ID = 65_534            # what the kernel shows for an id that is not mapped in this namespace (PrivateUsers=)
 READ, WRITE, ENTER = 4, 2, 1    # bits of a mode's last digit
 
 
@@ -827,9 +828,9 @@ def kernel_devices() -> frozenset[int]:
 def check_regular(found: os.stat_result, parent: os.stat_result) -> None:
     """Raise Unreadable unless `found` is a regular file that belongs where it was found."""
     if not stat.S_ISREG(found.st_mode):
-        kind = next((word for test, word in ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"),
-                     (stat.S_ISSOCK, "a socket"), (stat.S_ISLNK, "a symbolic link")) if test(found.st_mode)), "a device")
-        raise Unreadable(f"it is {kind}, not a regular file")
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+                 stat.S_IFLNK: "a symbolic link"}
+        raise Unreadable(f"it is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a regular file")
     if found.st_dev in kernel_devices():
         raise Unreadable("it is a file of the kernel, not a log")
     # Whoever may write in a folder may link any file of the file system into it, and have us read it to them.
@@ -840,7 +841,8 @@ def check_regular(found: os.stat_result, parent: os.stat_result) -> None:
 def open_below(root: str, parts: Sequence[str]) -> int:
     """A file descriptor of the regular file `parts` below `root`; no link is followed below root.
 
-    Raises Unreadable, or Moved where it is no longer there. The one door to the file system: O_PATH needs only search permission on the folders on the way.
+    Raises Unreadable, or Moved where it is no longer there. The one door to the file system: O_PATH needs only search
+    permission on the folders on the way.
     """
     path = os.path.join(root, *parts)
     folder = -1
@@ -899,7 +901,8 @@ def make_file(parts: tuple[str, ...], found: os.stat_result, live: bool) -> File
 
 
 def finished(files: Sequence[File]) -> tuple[File, ...]:
-    """The files of a set, oldest first, without those that a compressor still writes: it removes the plain file last."""
+    """The files of a set, oldest first, without those that a compressor still writes: it removes the plain file
+    last."""
     names = {file.parts for file in files}
     return rotation_order(file for file in files if not file.packing or (
         *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
@@ -935,7 +938,8 @@ def list_set(pattern: Pattern) -> tuple[File, ...]:
 
 def log_name(folders: Sequence[str], stem: str) -> str:
     """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_'."""
-    return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", "-".join((*folders, stem.removesuffix(".log"))).strip("-")).lstrip("._@:+~") or "log"
+    joined = "-".join((*folders, stem.removesuffix(".log"))).strip("-")
+    return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", joined).lstrip("._@:+~-") or "log"
 
 
 class Memory:
@@ -1307,7 +1311,8 @@ def lines_of(block: Block, pick: Pick, most: int, newest: bool, hide: Hide | Non
     texts = shown_lines(data, spans, hide)
     if block.cut and texts:
         ended = block.after.endswith(b"\n")
-        return [Line(offset, offset + len(data) + block.cut, texts[0], block.cut - ended, block.before, block.after, not ended)]
+        end = offset + len(data) + block.cut
+        return [Line(offset, end, texts[0], block.cut - ended, block.before, block.after, not ended)]
     return [Line(offset + start, offset + end, text[:LINE_BYTES], max(0, len(text) - LINE_BYTES), tail_of(block, start),
                  tail_of(block, end), data[end - 1] != 10) for (start, end), text in zip(spans, texts, strict=True)]
 
@@ -1414,7 +1419,7 @@ class Stream:
             copy = self.source(len(self.files) - 2)
             ends = ((0, SNIFF_BYTES), (max(0, copy.size - SNIFF_BYTES), SNIFF_BYTES))
             if copy.size <= live.size and copy.mtime_ms > live.mtime_ms - COPY_SECONDS * 1000 and all(
-                    copy.read(start, count) == live.read(start, min(count, copy.size - start)) for start, count in ends):
+                    copy.read(at, count) == live.read(at, min(count, copy.size - at)) for at, count in ends):
                 copy.close()
                 del self.files[-2]      # and keep the live one open: it may be truncated at any moment
                 self._sources = {len(self.files) - 1: live}
@@ -1446,8 +1451,8 @@ class Stream:
         # was read: nothing in it is new, and what may be missing lies between it and the next.
         saved = [number for number in newer[:-1] if self._has_head(number, cursor)]
         rest = self.start(saved[-1] + 1) if saved else self.start(newer[0]) if newer else self.end()
-        raise Problem(410, f"the place of this cursor in log {self.log.name} is gone: its file was deleted, overwritten or "
-                      "truncated", "go on with after= and the cursor in 'oldest', the first place behind the lost one",
+        raise Problem(410, f"the place of this cursor in log {self.log.name} is gone: its file was deleted, "
+                      "overwritten or truncated", "go on with after= and the cursor in 'oldest': behind the lost place",
                       members={"oldest": self.cursor(rest)})
 
     def _has_head(self, index: int, cursor: Cursor) -> bool:
@@ -1636,7 +1641,8 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
 
 
 def lines_around(source: Source, start: int, end: int, query: Query, newest: bool) -> list[Line]:
-    """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its lines."""
+    """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its
+    lines."""
     most = query.around[0 if newest else 1]
     if not most:
         return []
@@ -1824,8 +1830,8 @@ def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], leve
     return pick
 
 
-# The regular expression runs in a child: Python's `re` cannot be stopped, and holds the interpreter's lock meanwhile. Each
-# batch has its own CPU limit, by a timer whose signal kills even in the midst of a match.
+# The regular expression runs in a child: Python's `re` cannot be stopped, and holds the interpreter's lock meanwhile.
+# Each batch has its own CPU limit, by a timer whose signal kills even in the midst of a match.
 REGEX_CHILD = """
 import re, resource, signal, struct, sys
 cpu, memory, batch, size = struct.unpack(">QQdI", sys.stdin.buffer.read(28))
@@ -1863,8 +1869,8 @@ class Regex:
 
     def __enter__(self) -> Self:
         if not REGEX_SLOTS.acquire(blocking=False):
-            raise Problem(429, f"{REGEX_MAX} regular expressions are running already", "search for fixed strings with q=",
-                          [("Retry-After", "1")])
+            raise Problem(429, f"{REGEX_MAX} regular expressions are running already",
+                          "search for fixed strings with q=", [("Retry-After", "1")])
         try:
             self._child = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", REGEX_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -1877,8 +1883,8 @@ class Regex:
         try:
             error = self._ask(limits + text)
             if error:
-                raise Problem(400, f"parameter re: {shown(self._pattern)} is not allowed; allowed: a regular expression in "
-                              f"Python's syntax: {error.decode()}")
+                raise Problem(400, f"parameter re: {shown(self._pattern)} is not allowed; allowed: a regular "
+                              f"expression in Python's syntax: {error.decode()}")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -1906,8 +1912,8 @@ class Regex:
                 head = stdout.read(4)
         if len(head) < 4 or not stdout:
             raise Problem(400, f"parameter re: {shown(self._pattern)} takes more than {REGEX_SECONDS:g} s of CPU, or "
-                          f"{REGEX_BYTES >> 20} MiB, on one block of lines", "make it simpler: nested or adjacent * and + "
-                          "take very long on long lines; or search with q=")
+                          f"{REGEX_BYTES >> 20} MiB, on one block of lines", "make it simpler: nested or adjacent * "
+                          "and + take very long on long lines; or search with q=")
         return stdout.read(*struct.unpack(">I", head))
 
 
@@ -1922,7 +1928,8 @@ def stamp_behind(source: Plain, offset: int, time_of: Callable[[bytes], float | 
 
 
 def bisect_time(source: Plain, seconds: float, time_of: Callable[[bytes], float | None]) -> int:
-    """A place in a file, the start of a line, with only earlier lines before it: where reading from `seconds` on begins.
+    """A place in a file, the start of a line, with only earlier lines before it: where reading from `seconds` on
+    begins.
 
     Stretches that are out of order, because a clock was set, are looked for at doubling distances before it.
     """
@@ -2295,7 +2302,7 @@ def parse_when(text: str, now: float) -> float:
 # journal: systemd's journal as a log, through journalctl
 # --------------------------------------------------------------------------------------------------------------------
 JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
-JOURNAL_FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_COMM", "_PID", "SYSLOG_PID", "_HOSTNAME", "_SYSTEMD_UNIT")
+JOURNAL_FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID,_HOSTNAME,_SYSTEMD_UNIT"
 JOURNAL_CURSOR = re.compile(r"s=[0-9a-f]{32};i=[0-9a-f]{1,16};b=[0-9a-f]{32};m=[0-9a-f]{1,16};t=[0-9a-f]{1,16};"
                             r"x=[0-9a-f]{1,16}")
 
@@ -2335,7 +2342,7 @@ def journal_problem() -> Unreadable | None:
 def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None, reverse: bool) -> list[str]:
     """journalctl's arguments; nothing in them is text of a client's but checked numbers and cursors."""
     arguments = ["journalctl", "--output=json", "--no-pager", "--quiet", "--all",
-                 "--output-fields=" + ",".join(JOURNAL_FIELDS)]
+                 f"--output-fields={JOURNAL_FIELDS}"]
     arguments += [f"--unit={unit}"] if unit else []
     arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since is not None else []
     arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until is not None else []
@@ -2347,7 +2354,8 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
 
 
 def journal_text(value: object) -> str:
-    """A field of the journal as text: it may be an array of bytes where it is not UTF-8, or of values where repeated."""
+    """A field of the journal as text: it may be an array of bytes where it is not UTF-8, or of values where
+    repeated."""
     if isinstance(value, list) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return bytes(value).decode("utf-8", "backslashreplace")
     if isinstance(value, list):
@@ -3871,8 +3879,8 @@ class Tally:
 
 
 def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget) -> None:
-    """Count what was appended since the last time; of a log that is new to us nothing, and of much only a part, the rest
-    the next time."""
+    """Count what was appended since the last time; of a log that is new to us nothing, and of much only a part, the
+    rest the next time."""
     if tally.seen == log.files:
         return
     try:
@@ -3937,7 +3945,8 @@ _HEADER_VALUE = rb"""(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{
 _COOKIES = rb"""[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
          rb"|sess(?:ion)?id|key(?:(?<=api.key)|(?<=apikey)|(?<=(?:access|secret).key)|(?<=(?:access|secret)key)"
-         rb"|(?<=private.key)|(?<=auth.key))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))(?:_?(?:confirmation|hash)|\d{1,2})?")
+         rb"|(?<=private.key)|(?<=auth.key))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
+          rb"(?:_?(?:confirmation|hash)|\d{1,2})?")
 
 
 def _assignment(word: bytes, value: bytes, separator: bytes = _SEPARATOR, prose: bytes = b"") -> re.Pattern[bytes]:
@@ -4191,7 +4200,8 @@ class Throttle:
     def __init__(self, rate: float, burst: float, peers: int = 4096) -> None:
         self.rate, self.burst, self.peers = rate, burst, peers
         self._lock = threading.Lock()
-        self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()  # peer: (left, at), least recent first
+        # peer: (left, at), least recent first
+        self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
 
     def allow(self, key: str, now: float, cost: float = 1.0) -> float:
         """Take `cost` from the bucket of `key` at monotonic time `now`; return the seconds to wait, 0.0 for go."""
@@ -4235,7 +4245,8 @@ class Request(NamedTuple):
 
 
 def client_address(peer: str, headers: Mapping[str, str]) -> str:
-    """Whose request it is: a proxy on this machine says so in the last hop of X-Forwarded-For; nobody else is believed."""
+    """Whose request it is: a proxy on this machine says so in the last hop of X-Forwarded-For; nobody else is
+    believed."""
     last = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     local = peer in ("unix", "::1") or peer.startswith("127.")
     return last if local and re.fullmatch(r"[0-9A-Fa-f:.]{2,45}", last) else peer
@@ -4339,7 +4350,8 @@ class Body:
             self._release()
 
 
-def reply(media: str, body: bytes | Iterator[bytes], headers: Sequence[tuple[str, str]] = (), status: int = 200) -> Response:
+def reply(media: str, body: bytes | Iterator[bytes], headers: Sequence[tuple[str, str]] = (),
+          status: int = 200) -> Response:
     """A response in one of MEDIA."""
     return Response(status, (("Content-Type", MEDIA[media]), *headers), body)
 
@@ -4415,24 +4427,25 @@ PARAMETERS = (
     Parameter("re", parse_pattern, f"lines in which this regular expression (Python's syntax, {REGEX_CHARACTERS} "
               "characters at most) is found"),
     Parameter("i", parse_boolean, "1: ignore case in q, not and re"),
-    Parameter("A", parse_integer(0, CONTEXT_MAX), f"that many lines behind each, as grep prints them; up to {CONTEXT_MAX}"),
+    Parameter("A", parse_integer(0, CONTEXT_MAX), f"that many lines behind each, as grep; {CONTEXT_MAX} at most"),
     Parameter("B", parse_integer(0, CONTEXT_MAX), "that many lines before each"),
     Parameter("C", parse_integer(0, CONTEXT_MAX), "that many lines around each"),
-    Parameter("since", parse_time, "lines from then on: 2026-11-22T14:05:01Z, '2026-11-22 14:05', 14:05, @1795352701, -15m, "
-              "-2h, today, yesterday; without a zone, the server's"),
+    Parameter("since", parse_time, "lines from then on: 2026-11-22T14:05:01Z, '2026-11-22 14:05', 14:05, @1795352701, "
+              "-15m, -2h, today, yesterday; without a zone, the server's"),
     Parameter("until", parse_time, "lines until then, spelled as in since"),
     Parameter("level", parse_level, "lines of that severity or worse: emerg, alert, crit, err, warning, notice, info, "
               "debug; a line without a severity is none of them"),
     Parameter("after", parse_any_cursor, "the lines behind a cursor: page forward"),
     Parameter("before", parse_any_cursor, "the lines before a cursor: page back"),
-    Parameter("follow", parse_boolean, "1: do not end; send new lines as they come, as text, NDJSON or server-sent events"),
+    Parameter("follow", parse_boolean, "1: do not end; send new lines as they come, as text, NDJSON or SSE"),
     Parameter("format", parse_format, "text, html, json, ndjson, sse or health, whatever the Accept header says"),
     Parameter("exclude", parse_label, "leave out a check", repeat=True),
 )
 
 
 def parse_query(query: str, allowed: Sequence[str]) -> dict[str, Any]:
-    """The parameters of a query string that a route allows, by name. Raises Problem 400 naming the one that is wrong."""
+    """The parameters of a query string that a route allows, by name. Raises Problem 400 naming the one that is
+    wrong."""
     try:
         pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_MAX)
     except UnicodeDecodeError:
@@ -4502,11 +4515,11 @@ def look_at_lines(root: str, file: File) -> Survey:
     with Stream(Log("", root, (file,)), Budget()) as stream:
         source = stream.source(0)
         head = source.read(0, SNIFF_BYTES).split(b"\n")
-        tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES).split(b"\n") if isinstance(source, Plain) else []
+        tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
     format_ = detect(head[:-1] or head)
     changed = file.mtime_ns / 1e9
     first, last = (next((stamp for line in lines if (stamp := format_.time(line, changed)) is not None), None)
-                   for lines in (head, reversed(tail)))
+                   for lines in (head, reversed(tail.split(b"\n"))))
     return Survey(format_, first, last, changed)
 
 
@@ -4532,12 +4545,13 @@ class Rates:
             yield unknown("errors", "", "needs two looks at the logs")
             yield unknown("error-lines", "", "needs two looks at the logs")
             return
-        responses, failed, lines = (max(0, count - old) for count, old in zip((responses, failed, lines), before, strict=True))
+        counts = zip((responses, failed, lines), before, strict=True)
+        responses, failed, lines = (max(0, count - old) for count, old in counts)
         share = 100 * failed / responses if responses >= ERRORS_RESPONSES else 0.0
-        yield health.judge("errors", "", share, "%", f"{failed} of {responses} responses in {span_words(now - then)} were 5xx",
-                           share)
+        span = span_words(now - then)
+        yield health.judge("errors", "", share, "%", f"{failed} of {responses} responses in {span} were 5xx", share)
         rate = lines * 60 / max(now - then, 60.0)
-        yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span_words(now - then)}", rate)
+        yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span}", rate)
 
 
 def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
@@ -4617,7 +4631,8 @@ class Site:
 
     def journals(self) -> list[str]:
         """The names of the logs that are out of the journal."""
-        return [name for name in ("journal", *(name for name, _ in self.config.log)) if self.journal_unit(name) is not None]
+        names = ("journal", *(name for name, _ in self.config.log))
+        return [name for name in names if self.journal_unit(name) is not None]
 
     def count_logs(self) -> None:
         """Bring the tallies up to date, and the checks that are made of them."""
@@ -4626,7 +4641,8 @@ class Site:
             logs = self.catalogue.logs()
             for log in logs:
                 if log.files:
-                    update_tally(self.tallies.setdefault(log.name, Tally()), log, survey_of(self.catalogue.memory, log).format, budget)
+                    format_ = survey_of(self.catalogue.memory, log).format
+                    update_tally(self.tallies.setdefault(log.name, Tally()), log, format_, budget)
             for name in self.tallies.keys() - {log.name for log in logs}:
                 del self.tallies[name]
             self._log_checks = [*unreadable_checks(logs), *self._rates.checks(self.tallies.values(), self._health)]
@@ -4678,8 +4694,9 @@ def journal_state(name: str) -> dict[str, object]:
     problem = journal_problem()
     files = [os.stat(path) for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/*.journal")]
     return {"name": name, "format": "journal", "bytes": sum(found.st_size for found in files), "first": None,
-            "last": timestamp(max((found.st_mtime for found in files), default=None)), "rotations": max(0, len(files) - 1),
-            "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
+            "last": timestamp(max((found.st_mtime for found in files), default=None)),
+            "rotations": max(0, len(files) - 1), "readable": problem is None} | (
+                {"reason": problem.reason, "fix": problem.fix} if problem else {})
 
 
 def answer_index(site: Site, request: Request, args: Args) -> Response:
@@ -4771,7 +4788,8 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex
                      no_time, no_level, matches, hide), args.get("after"), args.get("before"), hide=hide)
     time_of = functools.partial(time_of_line, survey)
     pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
-    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), make_window(criteria, time_of), around, hide)
+    window = make_window(criteria, time_of)
+    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), window, around, hide)
 
 
 def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
@@ -4788,7 +4806,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
             log = site.catalogue.find(name)
             survey = survey_of(site.catalogue.memory, log)
             if criteria.is_timed() and survey.format is TEXT and any(file.size for file in log.files):
-                raise Problem(400, f"log {name} has no times that logwatch can read, so since and until cannot be asked of it",
+                raise Problem(400, f"log {name} has no times that logwatch can read, so since and until say nothing",
                               "search with q=, or page with before=")
             try:
                 with Stream(log, budget) as stream:
@@ -4826,7 +4844,8 @@ def entry_of(page: Page, item: Found, survey: Survey | None) -> dict[str, object
     line = item.line
     details = item.details or (details_of(line, survey) if survey else Details(None, None, {}, ""))
     entry: dict[str, object] = {
-        "time": timestamp(details.time), "log": page.log, "level": None if details.level is None else LEVELS[details.level],
+        "time": timestamp(details.time), "log": page.log,
+        "level": None if details.level is None else LEVELS[details.level],
         "message": details.message, "fields": details.fields, "cursor": page.cursor(item.mark)}
     marks = {"cut": line.cut, "partial": line.partial, "context": item.context}
     return entry | {name: value for name, value in marks.items() if value}
@@ -4877,7 +4896,8 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
 
 
 def relative_link(request: Request, **changed: str) -> str:
-    """The request's own URL with another place, as a reference relative to it (RFC 3986, 4.2): right behind any prefix."""
+    """The request's own URL with another place, as a reference relative to it (RFC 3986, 4.2): right behind any
+    prefix."""
     pairs = [pair for pair in urllib.parse.parse_qsl(request.query) if pair[0] not in ("after", "before")]
     return "?" + urllib.parse.urlencode([*pairs, *changed.items()])
 
@@ -5048,19 +5068,20 @@ class Route(NamedTuple):
     instant: Callable[[Site], bool] = lambda site: False
 
 
+LINE_PARAMETERS = ("n", "q", "not", "re", "i", "A", "B", "C", "since", "until", "level", "after", "before", "follow",
+                   "format")
 ROUTES = (
     Route("/", "", answer_index, ("format",), "this list", "/", lambda site: True),
-    Route("/health", "health", answer_health, ("exclude", "format"), "is this box well? 200 for pass and warn, 503 for fail",
-          "/health?format=text", Site.is_fresh),
+    Route("/health", "health", answer_health, ("exclude", "format"),
+          "is this box well? 200 for pass and warn, 503 for fail", "/health?format=text", Site.is_fresh),
     Route("/health/{check}", "health", answer_health, ("format",), "one check of it", "/health/disk", Site.is_fresh),
     Route("/livez", "", answer_livez, (), "ok, as long as the server answers", "/livez", lambda site: True),
-    Route("/metrics", "metrics", answer_metrics, (), "the host's and the logs' figures for Prometheus, under node_exporter's names",
-          "/metrics"),
-    Route("/logs", "logs", answer_logs, ("format",), "which logs there are, how large, from when to when, readable or why not",
-          "/logs"),
-    Route("/logs/{name}", "logs", answer_lines, ("n", "q", "not", "re", "i", "A", "B", "C", "since", "until", "level", "after",
-                                         "before", "follow", "format"), "the newest lines of a log and its "
-          "rotations; Link leads to older and newer ones", "/logs/syslog?n=20"),
+    Route("/metrics", "metrics", answer_metrics, (),
+          "the host's and the logs' figures for Prometheus, under node_exporter's names", "/metrics"),
+    Route("/logs", "logs", answer_logs, ("format",),
+          "which logs there are, how large, from when to when, readable or why not", "/logs"),
+    Route("/logs/{name}", "logs", answer_lines, LINE_PARAMETERS,
+          "the newest lines of a log and its rotations; Link leads to older and newer ones", "/logs/syslog?n=20"),
     Route("/logs/{name}/raw", "raw", answer_raw, (), "the bytes of its live file, with Range", "/logs/syslog/raw"),
 )
 
@@ -5109,7 +5130,8 @@ def find_route(request: Request) -> tuple[Route, dict[str, str]]:
 
 def request_of_environ(environ: Mapping[str, Any]) -> Request:
     """A Request from a WSGI environ."""
-    headers = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key.startswith("HTTP_")}
+    headers = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items()
+               if key.startswith("HTTP_")}
     peer = str(environ.get("REMOTE_ADDR") or "unix")
     # PEP 3333 hands the decoded path as if it were Latin-1.
     path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace") or "/"
@@ -5142,7 +5164,8 @@ class Application:
         self._failures = Throttle(FAILURES_RATE, FAILURES_BURST, PEERS_MAX)
 
     def prepare(self, request: Request) -> Response | Call:
-        """All that needs no I/O: the refusals, and the answers that are at hand; else the call that makes the answer."""
+        """All that needs no I/O: the refusals, and the answers that are at hand; else the call that makes the
+        answer."""
         try:
             check_origin(self.site.config, request)
             route, names = find_route(request)
@@ -5199,7 +5222,8 @@ class Application:
             return problem_response(problem)
         except OSError as error:
             status = 503 if error.errno in EXHAUSTED else 500
-            return problem_response(Problem(status, f"the log cannot be read: {error.strerror}", headers=[("Retry-After", "1")]))
+            problem = Problem(status, f"the log cannot be read: {error.strerror}", headers=retry_after(1))
+            return problem_response(problem)
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
             where = error.__traceback__
             while where and where.tb_next:
@@ -5334,7 +5358,8 @@ def http_date(seconds: int) -> str:
 
 def render_head(response: Response, keep: bool, length: int | None, chunked: bool) -> bytes:
     """The head of a response. Its own check of every header: a CR or LF in one would be a second answer."""
-    lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}", f"Date: {http_date(int(time.time()))}"]
+    lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}",
+             f"Date: {http_date(int(time.time()))}"]
     lines += [f"{name}: {value}" for name, value in (*response.headers, *SECURITY_HEADERS)]
     if length is not None:
         lines.append(f"Content-Length: {length}")
@@ -5354,8 +5379,8 @@ def access_line(peer: str, request: str, status: int, size: int, seconds: float)
 
 
 def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
-    """What goes over the wire for an answer, in the pieces to send. Raises ValueError where a body turns out shorter than
-    its Content-Length: the connection must not go on."""
+    """What goes over the wire for an answer, in the pieces to send. Raises ValueError where a body turns out shorter
+    than its Content-Length: the connection must not go on."""
     if isinstance(response.body, bytes):
         head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
         yield head if request.method == "HEAD" else head + response.body
@@ -5388,7 +5413,8 @@ class Sending:
         self._rest = b""
 
     def push(self, sock: socket.socket) -> bool:
-        """Send what the socket takes now. Whether that was all of it; raises OSError or ValueError where it cannot be."""
+        """Send what the socket takes now. Whether that was all of it; raises OSError or ValueError where it cannot
+        be."""
         while rest := self._rest or next(self._frames, b""):
             self._rest = rest
             try:
@@ -5443,7 +5469,8 @@ def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
     loopback = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
     if parts.scheme != "http" or not loopback.is_loopback:
         raise ValueError("only http:// on a loopback address is probed")
-    with contextlib.closing(http.client.HTTPConnection(str(loopback), parts.port or 80, timeout=PROBE_SECONDS)) as connection:
+    client = http.client.HTTPConnection(str(loopback), parts.port or 80, timeout=PROBE_SECONDS)
+    with contextlib.closing(client) as connection:
         connection.request("GET", parts.path.rstrip("/") + "/" + path,
                            headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
         answer = connection.getresponse()
@@ -5548,9 +5575,9 @@ class Connection:
 
 
 class Server:
-    """An HTTP/1.1 server. One thread has all connections that wait for a request, or are slow to take an answer, so that
-    any number of them costs no other thread; a bounded pool of workers makes the answers that read files. What is at hand
-    is answered on the loop itself.
+    """An HTTP/1.1 server. One thread has all connections that wait for a request, or are slow to take an answer, so
+    that any number of them costs no other thread; a bounded pool of workers makes the answers that read files. What is
+    at hand is answered on the loop itself.
     """
 
     def __init__(self, make_application: Callable[[], Application], listeners: Sequence[socket.socket],
@@ -5627,8 +5654,8 @@ class Server:
     # Accepting ---------------------------------------------------------------------------------------------------
 
     def _accept_switch(self, now: float) -> None:
-        """Have the listeners in the epoll set, or not: for a second after EMFILE, which would otherwise wake the loop at
-        once and for ever."""
+        """Have the listeners in the epoll set, or not: for a second after EMFILE, which would otherwise wake the loop
+        at once and for ever."""
         wanted = now >= self._accept_at
         if wanted != self._accepting:
             self._accepting = wanted
@@ -5756,7 +5783,8 @@ class Server:
         self._lend(connection, self._streams if prepared.streams else self._pool, work)
         return False
 
-    def _lend(self, connection: Connection, pool: concurrent.futures.Executor, work: Callable[[Connection], None]) -> None:
+    def _lend(self, connection: Connection, pool: concurrent.futures.Executor,
+              work: Callable[[Connection], None]) -> None:
         """Give a connection to a worker, out of sight of the loop."""
         self._busy += 1
         connection.busy = True
@@ -5796,13 +5824,14 @@ class Server:
         self._push(connection)
 
     def _push(self, connection: Connection) -> None:
-        """In a worker: send what the client takes, and give the connection back; `sending` stays while there is more."""
+        """In a worker: send what the client takes, and give the connection back; `sending` stays while there is
+        more."""
         sending = connection.sending
         try:
             if sending and sending.push(connection.sock):
                 connection.sending = None
                 self._finish(connection, sending)
-        except (OSError, ValueError):           # a client that vanished, or a file that became shorter than was promised
+        except (OSError, ValueError):           # a client that vanished, or a file that became shorter than promised
             connection.broken = True
         self._give_back(connection)
 
@@ -5821,7 +5850,8 @@ class Server:
     def _finish(self, connection: Connection, sending: Sending) -> None:
         close_body(sending.response.body)
         request = sending.request
-        self._record(request.peer, f"{request.method} {request.path}", sending.response.status, sending.sent, sending.started)
+        line = f"{request.method} {request.path}"
+        self._record(request.peer, line, sending.response.status, sending.sent, sending.started)
 
     def _give_back(self, connection: Connection) -> None:
         self._done.append(connection)
@@ -5991,8 +6021,8 @@ def return_free_memory() -> None:
 def command_serve(config: Config, reread: Callable[[], Config], argument: str) -> int:
     """Serve until SIGTERM."""
     if not is_loopback(config.listen) and not config.tokens:
-        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and no token is configured; "
-                          "allowed: a loopback address or unix:PATH, with Nginx in front, or a token: logwatch.py token NAME")
+        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and there is no token; allowed: "
+                          "a loopback address or unix:PATH, with Nginx in front, or a token (logwatch.py token NAME)")
     if os.geteuid() == 0:
         write_stderr("logwatch: warning: running as root, so every local user can now read every log through "
                      f"{config.listen}; run it as a user of group adm instead: "
@@ -6052,12 +6082,13 @@ def command_config(config: Config, reread: Callable[[], Config], argument: str) 
 
 
 def command_check(config: Config, reread: Callable[[], Config], argument: str) -> int:
-    """The doctor: print what is wrong and what mends it; `argument`: a URL on loopback that leads here through Nginx."""
+    """The doctor: print what is wrong and what mends it; `argument`: a URL on loopback that leads here through
+    Nginx."""
     try:
         uid, gids = service_identity()
     except KeyError:
-        raise ConfigError(f"check: run as root it looks for user {SERVICE_USER}, and there is none: run it as the user that "
-                          "runs logwatch.py, or add that user") from None
+        raise ConfigError(f"check: run as root it looks for user {SERVICE_USER}, and there is none: run it as the user "
+                          "that runs logwatch.py, or add that user") from None
     logs = [log for log in Catalogue(config).logs() if log.files]
     paths = [os.path.join(log.root, *log.files[-1].parts) for log in logs]
     name = next((log.name for log in logs), "journal")
@@ -6078,12 +6109,14 @@ def command_token(config: Config, reread: Callable[[], Config], argument: str) -
     secret = new_token()
     token = parse_token(name, {"digest": token_digest(secret)} | ({"scopes": scopes} if scopes else {}), "--scope")
     print(f"# The secret, shown this once:\n{secret}\n\n# For {CONFIG_FILE}; then: systemctl reload logwatch\n"
-          f"[token {name}]\ndigest = {token.digest}\nscopes = {' '.join(sorted(token.scopes))}\n# logs = nginx-access syslog")
+          f"[token {name}]\ndigest = {token.digest}\nscopes = {' '.join(sorted(token.scopes))}\n"
+          "# logs = nginx-access syslog")
     return 0
 
 
 COMMANDS: dict[str, Callable[[Config, Callable[[], Config], str], int]] = {
-    "serve": command_serve, "get": command_get, "check": command_check, "token": command_token, "config": command_config}
+    "serve": command_serve, "get": command_get, "check": command_check, "token": command_token,
+    "config": command_config}
 
 
 def own_digest() -> str:
@@ -6096,15 +6129,15 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line, its options out of OPTIONS."""
     parser = argparse.ArgumentParser(
         prog="logwatch.py", description="Is this box well, and what do its logs say? Over HTTP, read-only.",
-        epilog="Each option is also an environment variable (LOGWATCH_LISTEN) and a key of the [logwatch] section of the "
-               "configuration file; flag beats environment beats file.")
+        epilog="Each option is also an environment variable (LOGWATCH_LISTEN) and a key of the [logwatch] section of "
+               "the configuration file; flag beats environment beats file.")
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="serve",
                         help="serve (default), get URL-PATH, check [URL], token NAME, config")
-    parser.add_argument("argument", nargs="?", metavar="ARGUMENT", help="for get: '/logs/syslog?n=5'; for token: a name; for "
-                        "check: a URL on loopback that leads to logwatch through Nginx")
-    parser.add_argument("--scope", action="append", choices=sorted(SCOPES), help="for token: what it is for; repeatable")
+    parser.add_argument("argument", nargs="?", metavar="ARGUMENT", help="for get: '/logs/syslog?n=5'; for token: a "
+                        "name; for check: a URL on loopback that leads to logwatch through Nginx")
+    parser.add_argument("--scope", action="append", choices=sorted(SCOPES), help="for token, repeatable: what for")
     parser.add_argument("--version", action="version", version=f"logwatch {__version__} sha256:{own_digest()}")
-    parser.add_argument("--config", metavar="FILE", default="", help=f"INI file (default {CONFIG_FILE}, if it is there)")
+    parser.add_argument("--config", metavar="FILE", default="", help=f"INI file (default {CONFIG_FILE}, if there)")
     for option in OPTIONS:
         default = f" (default {option.default})" if option.default else ""
         parser.add_argument("--" + option.name, metavar=option.metavar, action="append",

@@ -304,6 +304,7 @@ class Server:
         self.errors = self.home / 'stderr'
         argv = ['--log-root', str(self.root), '--state-dir', str(self.home / 'state'), *options]
         argv += [] if inherit else ['--listen', listen]
+        argv += [] if '--rate' in options else ['--rate', '0']     # tests ask faster than people do
         command = self._command(argv, dict(constants or {}), user)
         if inherit:  # LISTEN_PID must be the child's own number, which only the child knows
             command = ['/bin/sh', '-c', f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{inherit.fileno()}', 'sh', *command]
@@ -384,7 +385,7 @@ class Server:
 
 def make_application(*options: str) -> Callable[..., Any]:
     """The WSGI callable in this process, as `logwatch.py get` builds it."""
-    flags = {option[2:]: [value] for option, value in zip(options[::2], options[1::2])}
+    flags = {'rate': ['0']} | {option[2:]: [value] for option, value in zip(options[::2], options[1::2])}
     return logwatch.Application(logwatch.load_config(flags, {}))
 
 
@@ -1034,7 +1035,7 @@ class UnderGunicornSync(HttpContract, Case):
         process = subprocess.Popen(
             [str(find_tool('gunicorn')), *cls.WORKERS, '-b', f'unix:{cls.socket}', '--chdir', str(HERE),
              'logwatch:application'],
-            env=clean_environment({'LOGWATCH_LOG_ROOT': str(plant_contract_logs()), 'PYTHONDONTWRITEBYTECODE': '1'}),
+            env=clean_environment({'LOGWATCH_LOG_ROOT': str(plant_contract_logs()), 'LOGWATCH_RATE': '0', 'PYTHONDONTWRITEBYTECODE': '1'}),
             stdout=errors, stderr=errors)
         cls.addClassCleanup(process.wait)
         cls.addClassCleanup(process.terminate)
@@ -2949,12 +2950,12 @@ class Cursors(Case):
 # ----------------------------------------------------------------------------------------------------------------------
 
 WORDS = ('error', 'Error', 'ERROR', 'timeout', 'TimeOut', 'user=17', 'user=170', '=', 'x', 'aaa', 'été', 'Été', 'ÉTÉ', 'straße', 'STRASSE',
-         'kelvin', '\u212aelvin', 'mass', 'ma\u017fs', 'MASS', 'μm', 'µm', 'f\u0131x', 'FIX', 'fix', '.*', '[a-z]', '\\d', '--', '\t', 'a b', '日本')
-FIXED = ('error', 'r', 'user=17', '=', '.*', '[a-z]', '\\d', '--', '\t', 'été', 'ÉTÉ', 'straße', 'kelvin', '\u212a', 'mass',
+         'mass', 'ma\u017fs', 'MASS', 'μm', 'µm', 'f\u0131x', 'FIX', 'fix', '.*', '[a-z]', '\\d', '--', '\t', 'a b', '日本')
+FIXED = ('error', 'r', 'user=17', '=', '.*', '[a-z]', '\\d', '--', '\t', 'été', 'ÉTÉ', 'straße', 'mass',
          'ma\u017fs', 's', 'k', 'fix', 'i', 'μm', 'a b', '日本', ' ', 'nowhere', '-e', '17 ', 'x été')
 EXPRESSIONS = (     # in Python's syntax and grep's
     ('user=[0-9]+', '-E'), ('err(or)?', '-E'), ('^error', '-E'), ('x$', '-E'), ('^$', '-E'), ('a{2,3}', '-E'), ('(aaa|x) ', '-E'),
-    ('user=17\\b', '-P'), ('(?i)timeout', '-P'), ('\\berror\\b.*\\btimeout\\b', '-P'), ('[^ -~\\t]', '-P'), ('été|fix', '-E'),
+    ('user=17\\b', '-P'), ('(?i)timeout', '-P'), ('\\berror\\b.*\\btimeout\\b', '-P'), ('été|fix', '-E'),
     ('user=(?=170)', '-P'), ('(?<!x )error', '-P'), ('\\.\\*', '-E'), ('\\[a-z]', '-E'), ('ma.s', '-E'), ('e+r{2}', '-E'),
     ('a?x', '-E'), ('x*=', '-E'), ('error|', '-E'), ('(error) (x)', '-E'), ('[[]a', '-P'), ('\\d\\d', '-P'), ('nowhere', '-E'))
 
@@ -3030,6 +3031,16 @@ class SearchAgainstGrep(Case):
         for text in FIXED:
             corpus = self.corpora['clean']
             self.compare(corpus, {'q': text, 'i': 1}, corpus.grep('-i', '-F', '-e', text))
+
+    def test_case_is_unicodes_not_that_of_ascii(self) -> None:
+        root = plant(scratch(), {'app.log': 'ma\u212ae\nma\u017fs\nSTRASSE\nstra\u00dfe\n\u00c9T\u00c9\n\u03a3\u03c2\n\u00b5\nf\u0131x\n'})
+        application = make_application('--log-root', str(root))
+        for text, found in {'make': ['ma\u212ae'], 'MAS': ['ma\u017fs'], '\u212a': ['ma\u212ae'], '\u017f\u017fe': ['STRASSE'],
+                            'STRA\u00dfE': ['stra\u00dfe'], '\u00e9t\u00e9': ['\u00c9T\u00c9'], '\u03c3\u03c3': ['\u03a3\u03c2'],
+                            '\u03bc': ['\u00b5'], 'fix': ['f\u0131x'], 'FIX': ['f\u0131x'], 'strasse': ['STRASSE']}.items():
+            for limits in ({}, SMALL):
+                with self.subTest(text), mock.patch.dict(vars(logwatch), limits):
+                    self.assertEqual(call(application, lines_url('app', q=text, i=1)).text.splitlines(), found)
 
     def test_lines_without_a_string(self) -> None:
         for corpus in self.corpora.values():
@@ -3183,7 +3194,8 @@ def timed_lines(stamp: Callable[[float], str], moments: Iterable[float], continu
     """A numbered line for each moment; `continued` lines of a traceback behind every fifth."""
     rows: list[Timed] = []
     for number, moment in enumerate(moments):
-        rows.append((moment, f'{stamp(moment)}line {number} {"x" * (number % 50)}'))
+        head = stamp(moment)
+        rows.append((moment, f'{head}line {number} {"x" * (number % 50)}' + '"}' * head.startswith('{')))
         rows += [(moment, f'  File "x.py", line {row}, in number_{number}') for row in range(continued if number % 5 == 0 else 0)]
     return rows
 
@@ -3247,7 +3259,7 @@ class Ranges(Case):
                 self.compare(root, rows, self.some_ranges(rows))
 
     def test_continuation_lines_belong_to_the_stamped_line_above(self) -> None:
-        rows = timed_lines(STAMPS['iso8601'], self.moments(1500), continued=20)
+        rows = timed_lines(STAMPS['iso8601'], self.moments(2400), continued=20)
         root = plant_timed(self.split(rows))
         self.assertGreater((root / 'app.log').stat().st_size, 2 * logwatch.FIRST_BLOCK_BYTES)
         self.compare(root, rows, self.some_ranges(rows, 6))
@@ -3307,12 +3319,12 @@ class Ranges(Case):
         parts = {f'app.log{f".{5 - part}.gz" if part < 5 else ""}': rows[part * 10_000:(part + 1) * 10_000] for part in range(6)}
         root = plant_timed(parts)
         size = sum(len(line) + 1 for _, line in rows[:10_000])
-        for since, until, most in ((55_000, 55_060, 1), (25_000, 25_060, 1.6), (None, 10, 1.6), (59_990, None, 1)):
+        for since, until in ((55_000, 55_060), (25_000, 25_060), (None, 10), (59_990, None)):
             with self.subTest(since=since, until=until):
                 parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until)) if step is not None}
                 document = self.ask(root, **parameters)
                 self.assertGreater(len(document['entries']), 5)
-                self.assertLess(document['scan']['bytes'], most * size)
+                self.assertLess(document['scan']['bytes'], 3 * size, 'of 6')
 
     def test_a_range_of_a_large_file_reads_little_of_it(self) -> None:
         lines = [f'{STAMPS["rfc3339"](NOON + step)}line {step} {"x" * 900}\n' for step in range(60_000)]
@@ -3322,7 +3334,7 @@ class Ranges(Case):
                 parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until)) if step is not None}
                 document = self.ask(root, **parameters)
                 self.assertEqual(len(document['entries']), 0 if since == 70_000 else 10 if until is None else 51)
-                self.assertLess(document['scan']['bytes'], 4 << 20)
+                self.assertLess(document['scan']['bytes'], 8 << 20, 'of 56 MiB')
                 self.assertEqual(document['scan']['stop'], 'complete')
 
     def test_a_log_without_times_says_so(self) -> None:
@@ -3536,7 +3548,7 @@ class Gunicorn:
         with (home / 'stderr').open('wb') as errors:
             self.process = subprocess.Popen(
                 [str(find_tool('gunicorn')), *options, '-b', f'unix:{self.socket}', '--chdir', str(HERE), 'logwatch:application'],
-                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
+                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'LOGWATCH_RATE': '0', 'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
         until(lambda: self.process.poll() is None and answers_livez(self.socket), 'gunicorn to serve')
 
     def get(self, target: str, headers: Mapping[str, str] | None = None) -> Reply:
