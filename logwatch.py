@@ -117,7 +117,8 @@ REGEX_MAX = 2                   # regular expressions at the same time: each may
 REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what an honest expression takes
 REGEX_BYTES = 256 << 20         # address space of the child
 REGEX_CHARACTERS = 500          # of a pattern
-TALLY_LINES = 5_000             # lines of a log that a scrape counts, about 20 ms; the rest is for the next one
+TALLY_LINES = 5_000             # lines of a log that are counted at once, in about 20 ms
+COUNT_SECONDS = 1.0             # for counting what was appended to all logs; the rest is counted the next time
 TALLY_SECONDS = 5.0             # between two looks at the logs for a health verdict
 ERRORS_SECONDS = 300.0          # of which the error rates are
 ERRORS_RESPONSES = 20           # responses below which their share of errors says nothing
@@ -127,6 +128,8 @@ PING_SECONDS = 15.0             # of silence, after which a stream says that it 
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
 WATCH_SECONDS = 0.05            # between two looks at a followed log's files
 
+GROWN_BYTES = 1 << 20           # bytes below which a log that nobody rotates is no finding
+GROWING_SECONDS = 604_800       # a week: what was not written since does not grow
 LOGROTATE_BYTES = 1 << 20       # bytes of logrotate's configuration in all; a busy server has 20 kB
 LOGROTATE_FILES = 300           # its files in all, and so the depth of includes; a busy server has 60
 EXPOSURE_MAX = 2.0              # of 10, by systemd-analyze: the shipped unit has 0.3 on a socket, 1.0 on TCP
@@ -243,6 +246,7 @@ class Config(NamedTuple):
     mask: bool
     pseudonyms: bool
     tokens: tuple[Token, ...]       # the [token NAME] sections
+    sources: tuple[str, ...]        # the files that all this is from
     limits: Mapping[str, float]     # the rows that THRESHOLDS added, by their names
 
 
@@ -508,7 +512,7 @@ OPTIONS = (
            repeat=True),
     Option("access-log", parse_boolean, "yes", "yes|no", "a line on stderr for each request"),
     Option("workers", parse_integer(1, 64), "8", "N", "requests that may read files at the same time"),
-    Option("rate", parse_integer(0, 100_000), "100", "N", "requests a second that a client may send which read files; "
+    Option("rate", parse_integer(0, 100_000), "200", "N", "requests a second that a client may send which read files; "
            "0: any number"),
     Option("mask", parse_boolean, "yes", "yes|no", "hide secrets in lines from those without a token of scope raw"),
     Option("pseudonyms", parse_boolean, "no", "yes|no", "show them pseudonyms for IP addresses: the same for the same, "
@@ -525,7 +529,8 @@ def environment_name(option: Option) -> str:
 
 def read_ini(path: str) -> dict[str, dict[str, str]]:
     """The sections of an INI file: [logwatch] and those of tokens. Raises ConfigError."""
-    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"))
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"),
+                                       default_section="")      # else [DEFAULT] would leak into every token
     try:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file, path)
@@ -549,7 +554,10 @@ def parse_token(name: str, values: Mapping[str, str], source: str) -> Token:
     if not scopes or scopes - SCOPES:
         allowed = " ".join(sorted(SCOPES))
         raise ConfigError(f"{source}: scopes {values.get('scopes', '')!r} is not allowed; allowed: {allowed}")
-    return Token(name, digest, scopes, tuple(values.get("logs", "").split()))
+    logs = tuple(values["logs"].split()) if "logs" in values else ()
+    if "logs" in values and not logs:
+        raise ConfigError(f"{source}: logs is empty; allowed: names of logs, or no such line for all of them")
+    return Token(name, digest, scopes, logs)
 
 
 def load_tokens(paths: Iterable[str]) -> tuple[Token, ...]:
@@ -592,7 +600,8 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         values[option.name.replace("-", "_")] = parse_option(option, texts, source)
     limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
     files = [name for name in (path, credentials) if os.path.isabs(credentials) or name == path]
-    config = Config(**values, tokens=load_tokens(filter(os.path.exists, files)), limits=limits)
+    files = [name for name in files if os.path.exists(name)]
+    config = Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits)
     names = [name for name, _ in config.log]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
@@ -984,7 +993,10 @@ def is_text(root: str, file: File) -> bool:
 
 
 def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> Iterator[File]:
-    """The regular files below root; folders without permission are put into `closed`. No link is followed."""
+    """The regular files below root; folders without permission are put into `closed`. No link is followed.
+
+    Left out are the journal, and what systemd closes to all but services of DynamicUser=.
+    """
     try:
         with os.scandir(os.path.join(root, *parts)) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -996,7 +1008,7 @@ def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> It
             raise
         return                          # gone since it was listed, or no folder
     for entry in listed:
-        if entry.is_dir(follow_symlinks=False) and (*parts, entry.name) != ("journal",):
+        if entry.is_dir(follow_symlinks=False) and (*parts, entry.name) not in (("journal",), ("private",)):
             yield from walk(root, (*parts, entry.name), closed)
         elif entry.is_file(follow_symlinks=False):
             with contextlib.suppress(FileNotFoundError):
@@ -1318,19 +1330,25 @@ def lines_of(block: Block, pick: Pick, most: int, newest: bool, hide: Hide | Non
 
 
 @functools.cache
-def cursor_key() -> bytes:
-    """A key that stays over restarts and that clients cannot know: fingerprints of lines must not let a client test
-    what it guesses of a masked line. systemd derives application keys from the machine's id in the same way."""
-    try:
-        with open("/etc/machine-id", "rb") as file:
-            return hashlib.blake2b(b"logwatch cursor " + file.read(64), digest_size=32).digest()
-    except OSError:
-        return b"logwatch cursor"
+def secret_key(state_dir: str) -> bytes:
+    """A key that stays over restarts and that clients cannot know: fingerprints of lines must not let anybody test what
+    they guess of a masked line. A file in the state directory; without one made of the machine's id, as systemd makes
+    keys for applications, or, where an image has none yet, of nothing that lasts."""
+    path = os.path.join(state_dir, "key")
+    with contextlib.suppress(OSError):
+        if state_dir and not os.path.exists(path):
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(os.urandom(SECRET_BYTES))
+        with open(path if state_dir else "/etc/machine-id", "rb") as file:
+            data = file.read(SECRET_BYTES)
+        if len(data) == SECRET_BYTES:
+            return hashlib.blake2b(b"logwatch " + data, digest_size=SECRET_BYTES).digest()
+    return os.urandom(SECRET_BYTES)
 
 
-def fingerprint(data: bytes) -> bytes:
-    """Eight keyed bytes that stand for data."""
-    return hashlib.blake2b(data, digest_size=8, key=cursor_key()).digest()
+def fingerprint(data: bytes, key: bytes = b"") -> bytes:
+    """Eight bytes that stand for data, to those who have the key."""
+    return hashlib.blake2b(data, digest_size=8, key=key).digest()
 
 
 CURSOR = struct.Struct(">QQH8s8sQ8s")
@@ -1370,8 +1388,8 @@ class Stream:
     Raises Unreadable where a file that is needed may not be read, Moved where the set changes meanwhile.
     """
 
-    def __init__(self, log: Log, budget: Budget) -> None:
-        self.log, self.budget = log, budget
+    def __init__(self, log: Log, budget: Budget, key: bytes) -> None:
+        self.log, self.budget, self._key = log, budget, key
         self.files = [file for file in log.files if file.packing in ("", "gz") and (file.size or file == log.files[-1])]
         budget.notes += [f"{file.parts[-1]}: {file.packing} is not read" for file in log.files
                          if file.packing not in ("", "gz")]
@@ -1396,6 +1414,9 @@ class Stream:
             source.close()
         self._sources.clear()
 
+    def _stamp(self, data: bytes) -> bytes:
+        return fingerprint(data, self._key)
+
     def source(self, index: int) -> Source:
         """The file at index, opened on first use."""
         if index not in self._sources:
@@ -1406,7 +1427,7 @@ class Stream:
                 raise Moved(file.parts[-1])
             source = Packed(fd, self.budget, file.parts[-1]) if file.packing else Plain(fd, self.budget)
             self._sources[index] = source
-            self._fingerprints[index] = source.mtime_ms, len(source.head), fingerprint(source.head)
+            self._fingerprints[index] = source.mtime_ms, len(source.head), self._stamp(source.head)
             self.budget.files += 1
         return self._sources[index]
 
@@ -1431,9 +1452,9 @@ class Stream:
 
     def cursor(self, mark: Mark) -> str:
         """The cursor of a place."""
-        mtime_ms, head_size, head = self._fingerprints.get(mark.number, (0, 0, fingerprint(b"")))
-        return encode_cursor(Cursor(mark.offset, mtime_ms, head_size, head, fingerprint(mark.tail),
-                                    mark.prior, fingerprint(mark.prior_tail)))
+        mtime_ms, head_size, head = self._fingerprints.get(mark.number, (0, 0, self._stamp(b"")))
+        return encode_cursor(Cursor(mark.offset, mtime_ms, head_size, head, self._stamp(mark.tail),
+                                    mark.prior, self._stamp(mark.prior_tail)))
 
     def resolve(self, cursor: Cursor) -> Mark:
         """The place that a cursor names. Raises Problem 410 where it is gone."""
@@ -1457,7 +1478,7 @@ class Stream:
 
     def _has_head(self, index: int, cursor: Cursor) -> bool:
         try:
-            return fingerprint(self.source(index).head[:cursor.head_size]) == cursor.head
+            return self._stamp(self.source(index).head[:cursor.head_size]) == cursor.head
         except Unreadable:
             return False
 
@@ -1466,7 +1487,7 @@ class Stream:
         if isinstance(source, Plain) and source.size < offset:
             return False
         before = source.before(offset)
-        return len(before) == min(offset, TAIL_BYTES) and fingerprint(before) == tail
+        return len(before) == min(offset, TAIL_BYTES) and self._stamp(before) == tail
 
     def _with_prior(self, mark: Mark, cursor: Cursor) -> Mark:
         with contextlib.suppress(Unreadable):
@@ -1751,8 +1772,8 @@ def literal_of(pattern: str) -> str:
     depth = 0
     for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[{]\d*,?\d*[}]|.", pattern, re.DOTALL):
         text = token[0]
-        if text == "|" or text.startswith("(") and pattern.startswith("(?", token.start()):
-            return ""           # alternatives; flags such as (?x) change what all the rest means
+        if text == "|" or pattern.startswith("(?", token.start()) or re.fullmatch(r"\\[^\W_dDwWsSbBAZ]", text):
+            return ""           # alternatives; flags such as (?x); escapes such as \\x66, which swallow what follows
         depth += (text == "(") - (text == ")")
         if depth or text in ")^$." or len(text) > 1 and (text[0] in "[{" or text[1:].isalnum()):
             run = run[:-1] if text[0] == "{" and not depth else run
@@ -1873,7 +1894,7 @@ class Regex:
                           "search for fixed strings with q=", [("Retry-After", "1")])
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", REGEX_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env={}, cwd="/")
         except BaseException:
             REGEX_SLOTS.release()
@@ -1927,11 +1948,10 @@ def stamp_behind(source: Plain, offset: int, time_of: Callable[[bytes], float | 
     return next((stamp for line in lines[1 if offset else 0:] if (stamp := time_of(line)) is not None), None)
 
 
-def bisect_time(source: Plain, seconds: float, time_of: Callable[[bytes], float | None]) -> int:
-    """A place in a file, the start of a line, with only earlier lines before it: where reading from `seconds` on
-    begins.
+def bisect_time(source: Plain, seconds: float, time_of: Callable[[bytes], float | None]) -> tuple[int, int]:
+    """Two places in a file, starts of lines: before the first are only earlier lines, behind the second only later ones.
 
-    Stretches that are out of order, because a clock was set, are looked for at doubling distances before it.
+    Stretches that are out of order, because a clock was set, are looked for at doubling distances from both.
     """
     low, high = 0, source.size
     while high - low > PROBE_BYTES:
@@ -1944,12 +1964,15 @@ def bisect_time(source: Plain, seconds: float, time_of: Callable[[bytes], float 
     distance = PROBE_BYTES
     while distance < low:
         stamp = stamp_behind(source, low - distance, time_of)
-        if stamp is not None and stamp >= seconds:
-            low -= distance
-            distance = PROBE_BYTES
-        else:
-            distance *= 2
-    return line_start(source, low, Budget())
+        late = stamp is not None and stamp >= seconds
+        low, distance = (low - distance, PROBE_BYTES) if late else (low, distance * 2)
+    distance = PROBE_BYTES
+    while high + distance < source.size:
+        stamp = stamp_behind(source, high + distance, time_of)
+        early = stamp is not None and stamp <= seconds
+        high, distance = (high + distance, PROBE_BYTES) if early else (high, distance * 2)
+    end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", Budget(), None)
+    return line_start(source, low, Budget()), end
 
 
 def first_stamp(source: Source, time_of: Callable[[bytes], float | None]) -> float | None:
@@ -1975,8 +1998,8 @@ def make_window(criteria: Criteria, time_of: Callable[[bytes], float | None]) ->
                     return None
         if isinstance(source, Packed):
             return 0, None
-        return (0 if since is None else bisect_time(source, since, time_of),
-                None if until is None else bisect_time(source, until, time_of))
+        return (0 if since is None else bisect_time(source, since, time_of)[0],
+                None if until is None else bisect_time(source, until, time_of)[1])
     return window if criteria.is_timed() else whole_file
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -2761,6 +2784,9 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
     """Return what is wrong with one log's rotation, as it is and as it will be after the next run."""
     found = matching(path, stanzas)
     if not found:
+        entry = os.lstat(path)
+        if entry.st_size < GROWN_BYTES or entry.st_mtime < time.time() - GROWING_SECONDS:
+            return []
         return [Finding(path, "grows for ever", "no logrotate stanza names it", "write to /etc/logrotate.d/local:\n"
                         f"{quoted(path)} {{\n\tweekly\n\trotate 4\n\tmissingok\n\tcreate 0640 root adm\n}}")]
     try:
@@ -3276,7 +3302,8 @@ class Health:
         self.levels[name + component] = level
         words = [self.words.get(f"{name}-{status}", "") for status in STATUSES]
         passed = f" (limit {words[level]})" if level else ""
-        limit = ", ".join(f"{status} {limits}" for status, limits in zip(STATUSES, words) if limits)
+        side = "below" if low else "above"
+        limit = ", ".join(f"{status} {side} {limits}" for status, limits in zip(STATUSES, words) if limits)
         return Check(name, component, round(value, 2), unit, STATUSES[level], limit, f"{text}{passed}{tail}")
 
 
@@ -3407,7 +3434,8 @@ def check_cpu(facts: Facts, health: Health) -> Iterator[Check]:
     busy = 100 - 100 * min(total, idle) / total
     text = (f"CPU {busy:.0f} % used in {span_words(total / second)}, "
             f"{100 * wait / total:.0f} % waiting for I/O, {100 * steal / total:.0f} % stolen")
-    yield health.judge("cpu", "", busy, "%", text, busy)
+    worst = "fail" if total >= CPU_WINDOW * second else "pass"      # any short span may be a busy one
+    yield health.judge("cpu", "", busy, "%", text, busy, worst=worst)
 
 
 @functools.lru_cache(maxsize=4)
@@ -3878,27 +3906,31 @@ class Tally:
             self.statuses[str(format_.fields(line.text).get("status", "none"))] += 1
 
 
-def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget) -> None:
-    """Count what was appended since the last time; of a log that is new to us nothing, and of much only a part, the
-    rest the next time."""
-    if tally.seen == log.files:
-        return
-    try:
-        with Stream(log, budget) as stream:
-            if not tally.place:
-                tally.place = stream.cursor(stream.end())
-            else:
-                page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
-                for item in page.found:
-                    tally.add(item.line, format_)
-                tally.place = page.next
-                if len(page.found) == TALLY_LINES or page.scan.stop != "complete":
-                    return
-            tally.seen = log.files
-    except Problem as problem:
-        tally.place = str(problem.members.get("oldest", ""))
-    except (Unreadable, Moved):
-        return
+def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
+    """Count the next TALLY_LINES of a log. Whether those were all."""
+    if not tally.place:
+        tally.place = stream.cursor(stream.end())       # of a log that is new to us, nothing
+        return True
+    page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
+    for item in page.found:
+        tally.add(item.line, format_)
+    tally.place = page.next
+    return len(page.found) < TALLY_LINES
+
+
+def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: bytes) -> None:
+    """Count what was appended to a log since the last time, as far as the budget goes; the rest the next time."""
+    done = tally.seen == log.files
+    while not done and budget.stop == "complete":
+        try:
+            with Stream(log, budget, key) as stream:
+                done = read_tally(tally, stream, format_)
+        except Problem as problem:
+            tally.place = str(problem.members.get("oldest", ""))
+        except (Unreadable, Moved):
+            return
+    if done:
+        tally.seen = log.files
 
 
 HELPS = {
@@ -4512,7 +4544,7 @@ class Survey(NamedTuple):
 
 def look_at_lines(root: str, file: File) -> Survey:
     """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
-    with Stream(Log("", root, (file,)), Budget()) as stream:
+    with Stream(Log("", root, (file,)), Budget(), b"") as stream:
         source = stream.source(0)
         head = source.read(0, SNIFF_BYTES).split(b"\n")
         tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
@@ -4592,6 +4624,7 @@ class Site:
         self.config = config
         self.catalogue = Catalogue(config)
         self.index = ""             # the text of /, made of ROUTES
+        self.key = secret_key(config.state_dir)
         self.host = Host(config.proc, state_dir=config.state_dir or None)
         self._health = Health(self.host, config.limits)
         self._verdict: Verdict | None = None
@@ -4637,12 +4670,12 @@ class Site:
     def count_logs(self) -> None:
         """Bring the tallies up to date, and the checks that are made of them."""
         with self._count_lock:
-            budget = Budget(1.0)
+            budget = Budget(COUNT_SECONDS)
             logs = self.catalogue.logs()
             for log in logs:
                 if log.files:
                     format_ = survey_of(self.catalogue.memory, log).format
-                    update_tally(self.tallies.setdefault(log.name, Tally()), log, format_, budget)
+                    update_tally(self.tallies.setdefault(log.name, Tally()), log, format_, budget, self.key)
             for name in self.tallies.keys() - {log.name for log in logs}:
                 del self.tallies[name]
             self._log_checks = [*unreadable_checks(logs), *self._rates.checks(self.tallies.values(), self._health)]
@@ -4751,16 +4784,16 @@ def criteria_of(args: Args) -> Criteria:
 
 
 @functools.cache
-def pseudonyms() -> Hide:
-    """The pseudonyms of this machine: they stay the same over restarts."""
-    return pseudonym(cursor_key())
+def pseudonyms(key: bytes) -> Hide:
+    """The pseudonyms of this machine: they stay the same as long as the key does."""
+    return pseudonym(key)
 
 
-def hiding(config: Config, request: Request) -> Hide | None:
+def hiding(site: Site, request: Request) -> Hide | None:
     """What hides secrets, and addresses, from the one who asks; None for who may see all."""
     if request.token and "raw" in request.token.scopes:
         return None
-    steps = ([mask] if config.mask else []) + ([pseudonyms()] if config.pseudonyms else [])
+    steps = ([mask] if site.config.mask else []) + ([pseudonyms(site.key)] if site.config.pseudonyms else [])
     return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
 
 
@@ -4796,7 +4829,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
     """A page of a log's lines; it starts again when logrotate moves files meanwhile. Raises Problem."""
     criteria = criteria_of(args)
     budget = Budget(gone=request.gone)
-    hide = hiding(site.config, request)
+    hide = hiding(site, request)
     unit = site.journal_unit(name)
     with contextlib.ExitStack() as stack:
         regex = stack.enter_context(Regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
@@ -4809,7 +4842,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
                 raise Problem(400, f"log {name} has no times that logwatch can read, so since and until say nothing",
                               "search with q=, or page with before=")
             try:
-                with Stream(log, budget) as stream:
+                with Stream(log, budget, site.key) as stream:
                     return survey, read_page(stream, query_of(args, criteria, survey, regex, hide))
             except Moved:
                 continue
@@ -4880,7 +4913,15 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     last = request.headers.get("last-event-id")         # of a browser that comes back: it wins over its first URL
     if last:
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
-    survey, first = read_log(site, request, name, args)
+    gaps: list[Page | Problem | None] = []
+    try:
+        survey, first = read_log(site, request, name, args)
+    except Problem as problem:
+        if "oldest" not in problem.members:
+            raise
+        gaps = [problem]        # to a browser that comes back an error would be the end: it is told, and goes on
+        args = dict(args) | {"after": parse_any_cursor(str(problem.members["oldest"]))}
+        survey, first = read_log(site, request, name, args)
 
     def read(place: str) -> Page:
         if not place:
@@ -4888,9 +4929,9 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
         return read_log(site, request, name, dict(args) | {"after": parse_any_cursor(place)})[1]
     if not site.streams.acquire(blocking=False):
         raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", headers=[("Retry-After", "5")])
-    pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
+    pages = itertools.chain(gaps, follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set()))
     if not request.threaded:            # a stream would take the only worker: one batch, and come back for the next
-        pages = iter([first])
+        pages = itertools.chain(gaps, [first])
     headers = [("X-Accel-Buffering", "no")]             # Nginx would hold back lines until a buffer is full
     return reply(format_, Body(stream_pieces(pages, survey, format_), site.streams.release), headers)
 
@@ -4972,12 +5013,12 @@ def file_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
         start += len(piece)
 
 
-def file_response(request: Request, fd: int, name: str) -> Response:
+def file_response(request: Request, fd: int, name: str, key: bytes) -> Response:
     """An open file, or the Range of it that is asked for; its length is what it is now. Raises Problem 416."""
     found = os.fstat(fd)
     # Strong: what changes the bytes changes time or size; the inode tells a rotated file from its successor.
     identity = repr((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)).encode()
-    etag = f'"{hashlib.blake2b(identity, digest_size=12, key=cursor_key()).hexdigest()}"'
+    etag = f'"{hashlib.blake2b(identity, digest_size=12, key=key).hexdigest()}"'
     if request.headers.get("if-none-match", "") in (etag, "*"):
         os.close(fd)
         return Response(304, (("ETag", etag),), b"")
@@ -5007,7 +5048,7 @@ def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
     except Moved:
         raise Problem(503, f"log {name} is being rotated", headers=[("Retry-After", "1")]) from None
     try:
-        return file_response(request, fd, f"{name}.log")
+        return file_response(request, fd, f"{name}.log", site.key)
     except Problem:
         os.close(fd)
         raise
@@ -5166,15 +5207,15 @@ class Application:
     def prepare(self, request: Request) -> Response | Call:
         """All that needs no I/O: the refusals, and the answers that are at hand; else the call that makes the
         answer."""
-        try:
-            check_origin(self.site.config, request)
-            route, names = find_route(request)
-            request = self._admit(request, route, names)
-            args = parse_query(request.query, route.parameters)
-        except Problem as problem:
-            return problem_response(problem)
+        return self._guard(lambda: self._prepare(request))
+
+    def _prepare(self, request: Request) -> Response | Call:
+        check_origin(self.site.config, request)
+        route, names = find_route(request)
+        request = self._admit(request, route, names)
+        args = parse_query(request.query, route.parameters)
         handler = functools.partial(route.handler, self.site, request, args, **names)
-        call = Call(lambda: self._answer(handler), args.get("follow", False))
+        call = Call(lambda: self._guard(handler), args.get("follow", False))
         return call.run() if route.instant(self.site) else call
 
     def _admit(self, request: Request, route: Route, names: Mapping[str, str]) -> Request:
@@ -5183,9 +5224,10 @@ class Application:
         if route.scope and tokens and not request.token:
             request = request._replace(token=self._authenticate(request, tokens))
         token = request.token
-        if route.scope and token and (route.scope not in token.scopes or not may_see(request, names.get("name", ""))):
-            what = f"the log {names['name']}" if route.scope in token.scopes else f"the scope {route.scope}"
-            raise Problem(403, f"this token is not for {what}", "logwatch.py token NAME --scope SCOPE makes another")
+        if route.scope and token and route.scope not in token.scopes:
+            raise Problem(403, f"this token is not for {route.scope}", "logwatch.py token NAME --scope SCOPE makes another")
+        if "name" in names and not may_see(request, names["name"]):
+            raise Problem(403, f"this token is not for the log {names['name']}")
         if self._requests and not route.instant(self.site) and request.peer != LOCAL:
             wait = self._requests.allow(peer_key(request.peer), time.monotonic())
             if wait:
@@ -5194,16 +5236,14 @@ class Application:
 
     def _authenticate(self, request: Request, tokens: Sequence[Token]) -> Token:
         """The token that a request presents. Raises Problem 401; 429 where wrong ones came too often."""
-        peer, now = peer_key(request.peer), time.monotonic()
-        wait = self._failures.allow(peer, now, 0.0)
-        if wait:
-            raise Problem(429, "too many wrong tokens", headers=retry_after(wait))
         header = request.headers.get("authorization")
         token = authenticate(header, tokens)
         if token:
             return token
+        wait = self._failures.allow(peer_key(request.peer), time.monotonic()) if header else 0.0
+        if wait:
+            raise Problem(429, "too many wrong tokens", headers=retry_after(wait))
         if header:
-            self._failures.allow(peer, now)
             write_stderr(f"logwatch: wrong token from {request.peer}\n")
         raise Problem(401, "this needs a token" if not header else "this token is not known",
                       "curl -H 'Authorization: Bearer TOKEN'; logwatch.py token NAME makes one",
@@ -5215,15 +5255,15 @@ class Application:
         prepared = self.prepare(request)
         return prepared.run() if isinstance(prepared, Call) else prepared
 
-    def _answer(self, handler: Callable[[], Response]) -> Response:
+    def _guard(self, run: Callable[[], T]) -> T | Response:
+        """What run() gives, or the problem that it ends in."""
         try:
-            return handler()
+            return run()
         except Problem as problem:
             return problem_response(problem)
         except OSError as error:
             status = 503 if error.errno in EXHAUSTED else 500
-            problem = Problem(status, f"the log cannot be read: {error.strerror}", headers=retry_after(1))
-            return problem_response(problem)
+            return problem_response(Problem(status, f"it cannot be read: {error.strerror}", headers=retry_after(1)))
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
             where = error.__traceback__
             while where and where.tb_next:
@@ -5487,7 +5527,7 @@ def probe(url: str, stream: str) -> list[Finding]:
     findings = []
     try:
         forwarded = _asked(url, "livez", 16)[0] or ""
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
     if _SPOOFED in forwarded:
         findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
@@ -5925,6 +5965,11 @@ def _output(*command: str) -> str:
         return ""
 
 
+def unit_property(name: str) -> str:
+    """A property of the installed unit; '' where there is none."""
+    return _output("systemctl", "show", f"--property={name}", "--value", SERVICE_USER).strip()
+
+
 def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
     """Return uid and groups to check for: one's own; run as root, the service user's with the unit's.
 
@@ -5933,9 +5978,10 @@ def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
     if os.geteuid():
         return os.geteuid(), frozenset({os.getegid(), *os.getgroups()})
     entry = pwd.getpwnam(user)
-    named = _output("systemctl", "show", "--property=SupplementaryGroups", "--value", SERVICE_USER).split()
+    primary = {one.gr_gid for one in grp.getgrall() if one.gr_name == unit_property("Group")} or {entry.pw_gid}
+    named = unit_property("SupplementaryGroups").split()
     extra = {one.gr_gid for one in grp.getgrall() if one.gr_name in named}
-    return entry.pw_uid, frozenset(extra).union(os.getgrouplist(user, entry.pw_gid))
+    return entry.pw_uid, frozenset(primary | extra).union(os.getgrouplist(user, min(primary)))
 
 
 def ran_as(uid: int, gids: frozenset[int]) -> str:
@@ -5964,7 +6010,7 @@ def exposed(path: str) -> list[Finding]:
     if not mode & 0o006:
         return []
     return [Finding(path, "is open to every user of this machine", f"its mode is {mode:04o}, and it may hold secrets",
-                    f"chgrp {SERVICE_USER} {quoted(path)} && chmod 0640 {quoted(path)}")]
+                    f"chown {SERVICE_USER} {quoted(path)} && chmod 0400 {quoted(path)}")]
 
 
 def open_port(listen: str, users: Iterable[pwd.struct_passwd]) -> list[Finding]:
@@ -6018,7 +6064,10 @@ def return_free_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def command_serve(config: Config, reread: Callable[[], Config], argument: str) -> int:
+Reread = Callable[..., Config]      # reads the configuration again, with another environment if one is given
+
+
+def command_serve(config: Config, reread: Reread, argument: str) -> int:
     """Serve until SIGTERM."""
     if not is_loopback(config.listen) and not config.tokens:
         raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and there is no token; allowed: "
@@ -6047,7 +6096,7 @@ def command_serve(config: Config, reread: Callable[[], Config], argument: str) -
     return 0
 
 
-def command_get(config: Config, reread: Callable[[], Config], argument: str) -> int:
+def command_get(config: Config, reread: Reread, argument: str) -> int:
     """Print the body that a GET of URL-PATH has; a problem goes to stderr."""
     path, _, query = parse_target(os.fsencode(argument.replace(" ", "%20")))
     response = Application(config).respond(
@@ -6069,7 +6118,7 @@ def option_text(value: object) -> str:
     return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
 
 
-def command_config(config: Config, reread: Callable[[], Config], argument: str) -> int:
+def command_config(config: Config, reread: Reread, argument: str) -> int:
     """Print the effective configuration as commented INI."""
     print("[logwatch]")
     for option in OPTIONS:
@@ -6081,7 +6130,7 @@ def command_config(config: Config, reread: Callable[[], Config], argument: str) 
     return 0
 
 
-def command_check(config: Config, reread: Callable[[], Config], argument: str) -> int:
+def command_check(config: Config, reread: Reread, argument: str) -> int:
     """The doctor: print what is wrong and what mends it; `argument`: a URL on loopback that leads here through
     Nginx."""
     try:
@@ -6089,10 +6138,13 @@ def command_check(config: Config, reread: Callable[[], Config], argument: str) -
     except KeyError:
         raise ConfigError(f"check: run as root it looks for user {SERVICE_USER}, and there is none: run it as the user "
                           "that runs logwatch.py, or add that user") from None
+    if os.geteuid() == 0:               # the service's own settings, not this shell's
+        pairs = (pair.partition("=") for pair in shlex.split(unit_property("Environment")))
+        config = reread({name: value for name, _, value in pairs} | dict(os.environ))
     logs = [log for log in Catalogue(config).logs() if log.files]
     paths = [os.path.join(log.root, *log.files[-1].parts) for log in logs]
     name = next((log.name for log in logs), "journal")
-    findings = examine(paths, uid, gids, private=[CONFIG_FILE] if config.tokens and os.path.exists(CONFIG_FILE) else [],
+    findings = examine(paths, uid, gids, private=config.sources if config.tokens else [],
                        listen="" if config.tokens else str(config.listen), unit=f"{SERVICE_USER}.service", url=argument,
                        stream=f"logs/{name}?follow=1&format=sse")
     print(ran_as(uid, gids))
@@ -6103,7 +6155,7 @@ def command_check(config: Config, reread: Callable[[], Config], argument: str) -
     return 1 if findings else 0
 
 
-def command_token(config: Config, reread: Callable[[], Config], argument: str) -> int:
+def command_token(config: Config, reread: Reread, argument: str) -> int:
     """Print a fresh secret, and the INI lines that let it in."""
     name, _, scopes = argument.partition(" ")
     secret = new_token()
@@ -6114,7 +6166,7 @@ def command_token(config: Config, reread: Callable[[], Config], argument: str) -
     return 0
 
 
-COMMANDS: dict[str, Callable[[Config, Callable[[], Config], str], int]] = {
+COMMANDS: dict[str, Callable[[Config, Reread, str], int]] = {
     "serve": command_serve, "get": command_get, "check": command_check, "token": command_token,
     "config": command_config}
 
@@ -6158,8 +6210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argument = " ".join([argument, *(options["scope"] or [])])
     flags = {option.name: given for option in OPTIONS if (given := options[option.name.replace("-", "_")]) is not None}
 
-    def reread() -> Config:
-        return load_config(flags, os.environ, options["config"])
+    def reread(environment: Mapping[str, str] = os.environ) -> Config:
+        return load_config(flags, environment, options["config"])
     try:
         return COMMANDS[command](reread(), reread, argument)
     except (ConfigError, Problem) as error:
