@@ -108,6 +108,7 @@ SNIFF_BYTES = 4_096             # bytes looked at to tell text from binary and t
 SCAN_SECONDS = 10.0             # a scan that takes longer answers with what it has, and a cursor
 COPY_SECONDS = 60               # that copytruncate's copy may be older than the last line of the log it copies
 RACES = 8                       # times a request starts again because logrotate moved files under it
+DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
 FACTS_MAX = 4_096               # files whose format and times are remembered
 
@@ -992,6 +993,9 @@ def is_text(root: str, file: File) -> bool:
             return True
 
 
+UNLISTED = (("journal",), ("private",))
+
+
 def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> Iterator[File]:
     """The regular files below root; folders without permission are put into `closed`. No link is followed.
 
@@ -1008,7 +1012,7 @@ def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> It
             raise
         return                          # gone since it was listed, or no folder
     for entry in listed:
-        if entry.is_dir(follow_symlinks=False) and (*parts, entry.name) not in (("journal",), ("private",)):
+        if entry.is_dir(follow_symlinks=False) and len(parts) < DEPTH_MAX and (*parts, entry.name) not in UNLISTED:
             yield from walk(root, (*parts, entry.name), closed)
         elif entry.is_file(follow_symlinks=False):
             with contextlib.suppress(FileNotFoundError):
@@ -1218,9 +1222,10 @@ def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int
     return start, before
 
 
-def forward(source: Source, start: int, budget: Budget, end: int | None = None) -> Iterator[Block]:
+def forward(source: Source, start: int, budget: Budget, end: int | None = None,
+            margin: int = TAIL_BYTES) -> Iterator[Block]:
     """The lines from `start` to `end`, or to the end of the file, in blocks. Only the last may lack its newline."""
-    before = source.before(start)
+    before = source.read(max(0, start - margin), min(start, margin))
     size = FIRST_BLOCK_BYTES
     while end is None or start < end:
         data = source.read(start, size if end is None else min(size, end - start))
@@ -1230,7 +1235,7 @@ def forward(source: Source, start: int, budget: Budget, end: int | None = None) 
         length = len(data) if last else data.rfind(b"\n") + 1
         if length:
             yield Block(start, data[:length], before)
-            before = (before + data[max(0, length - TAIL_BYTES):length])[-TAIL_BYTES:]
+            before = (before + data[max(0, length - margin):length])[-margin:]
         else:
             stop, after = line_end(source, start + len(data), data[-TAIL_BYTES:], budget, end)
             yield Block(start, data[:LINE_BYTES], before, stop - start - LINE_BYTES, after)
@@ -1250,20 +1255,20 @@ def line_start(source: Plain, end: int, budget: Budget) -> int:
     return end
 
 
-def backward(source: Plain, end: int, budget: Budget, bottom: int = 0) -> Iterator[Block]:
+def backward(source: Plain, end: int, budget: Budget, bottom: int = 0, margin: int = TAIL_BYTES) -> Iterator[Block]:
     """The lines between `bottom` and `end` in blocks, the last lines first."""
     size = FIRST_BLOCK_BYTES
     while end > bottom:
         start = max(bottom, end - size)
-        margin = min(start, TAIL_BYTES)
-        data = source.read(start - margin, end - start + margin)
+        head = min(start, margin)
+        data = source.read(start - head, end - start + head)
         if budget.stop != "complete":
             return
         # Lines begin behind the first newline; but one at the block's very end belongs to the line that it ends.
-        skip = data.find(b"\n", margin, -1) + 1 if start > bottom else margin
+        skip = data.find(b"\n", head, -1) + 1 if start > bottom else head
         if skip or start == bottom:
-            yield Block(start - margin + skip, data[skip:], data[max(0, skip - TAIL_BYTES):skip])
-            end = start - margin + skip
+            yield Block(start - head + skip, data[skip:], data[max(0, skip - margin):skip])
+            end = start - head + skip
         else:
             begin = line_start(source, start, budget)
             yield Block(begin, source.read(begin, LINE_BYTES), source.before(begin), end - begin - LINE_BYTES,
@@ -1273,11 +1278,12 @@ def backward(source: Plain, end: int, budget: Budget, bottom: int = 0) -> Iterat
 
 
 Span = tuple[int, int]                                              # start and end of a line in a block's data
-Pick = Callable[[bytes, int, bool], Sequence[Span]]                 # (data, most, from the end) -> lines in order
+Pick = Callable[[Block, int, bool], Sequence[Span]]                 # (block, most, from the end) -> lines in order
 
 
-def every_line(data: bytes, most: int, newest: bool) -> Sequence[Span]:
+def every_line(block: Block, most: int, newest: bool) -> Sequence[Span]:
     """The first, or the last, `most` lines of a block, newline included, in their order."""
+    data = block.data
     spans: list[Span] = []
     if newest:
         end = len(data)
@@ -1319,12 +1325,12 @@ def tail_of(block: Block, end: int) -> bytes:
 def lines_of(block: Block, pick: Pick, most: int, newest: bool, hide: Hide | None) -> list[Line]:
     """The first, or the last, `most` of the lines of a block that `pick` takes, in their order."""
     data, offset = block.data, block.offset
-    spans = pick(data, most, newest)
+    spans = pick(block, most, newest)
     texts = shown_lines(data, spans, hide)
     if block.cut and texts:
         ended = block.after.endswith(b"\n")
         end = offset + len(data) + block.cut
-        return [Line(offset, end, texts[0], block.cut - ended, block.before, block.after, not ended)]
+        return [Line(offset, end, texts[0], block.cut - ended, block.before[-TAIL_BYTES:], block.after, not ended)]
     return [Line(offset + start, offset + end, text[:LINE_BYTES], max(0, len(text) - LINE_BYTES), tail_of(block, start),
                  tail_of(block, end), data[end - 1] != 10) for (start, end), text in zip(spans, texts, strict=True)]
 
@@ -1333,16 +1339,18 @@ def lines_of(block: Block, pick: Pick, most: int, newest: bool, hide: Hide | Non
 def secret_key(state_dir: str) -> bytes:
     """A key that stays over restarts and that clients cannot know: fingerprints of lines must not let anybody test what
     they guess of a masked line. A file in the state directory; without one made of the machine's id, as systemd makes
-    keys for applications, or, where an image has none yet, of nothing that lasts."""
+    keys for applications, or, where an image has none yet, of the boot's id."""
     path = os.path.join(state_dir, "key")
-    with contextlib.suppress(OSError):
-        if state_dir and not os.path.exists(path):
+    if state_dir and not os.path.exists(path):
+        with contextlib.suppress(OSError):
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.write(os.urandom(SECRET_BYTES))
-        with open(path if state_dir else "/etc/machine-id", "rb") as file:
-            data = file.read(SECRET_BYTES)
-        if len(data) == SECRET_BYTES:
-            return hashlib.blake2b(b"logwatch " + data, digest_size=SECRET_BYTES).digest()
+    for source in ([path] if state_dir else []) + ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]:
+        with contextlib.suppress(OSError):
+            with open(source, "rb") as file:
+                data = file.read(SECRET_BYTES)
+            if len(data) == SECRET_BYTES:
+                return hashlib.blake2b(b"logwatch " + data, digest_size=SECRET_BYTES).digest()
     return os.urandom(SECRET_BYTES)
 
 
@@ -1376,7 +1384,7 @@ def behind(index: int, block: Block, final: bool) -> Mark:
     if block.cut:
         if final or block.after.endswith(b"\n"):
             return Mark(index, block.offset + len(block.data) + block.cut, block.after)
-        return Mark(index, block.offset, block.before)
+        return Mark(index, block.offset, block.before[-TAIL_BYTES:])
     length = len(block.data) if final else block.data.rfind(b"\n") + 1
     tail = block.data[max(0, length - TAIL_BYTES):length]
     return Mark(index, block.offset + length, (block.before + tail)[-TAIL_BYTES:])
@@ -1397,6 +1405,8 @@ class Stream:
         self._fingerprints: dict[int, tuple[int, int, bytes]] = {}
 
     def __enter__(self) -> Self:
+        if not self.files:
+            raise Unreadable(f"no file of it can be read: {'; '.join(self.budget.notes)}")
         try:
             self._drop_copy_in_the_making()
         except BaseException:
@@ -1466,8 +1476,6 @@ class Stream:
             if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail):
                 mark = Mark(index, cursor.offset, self.source(index).before(cursor.offset))
                 return self._with_prior(mark, cursor)
-        if not self.files:
-            return Mark(0, 0, b"")
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
         # was read: nothing in it is new, and what may be missing lies between it and the next.
         saved = [number for number in newer[:-1] if self._has_head(number, cursor)]
@@ -1540,6 +1548,7 @@ class Query(NamedTuple):
     window: Callable[[Stream, int], Window | None] = whole_file
     around: tuple[int, int] = (0, 0)
     hide: Hide | None = None
+    margin: int = TAIL_BYTES    # bytes before a block that `pick` wants to see
 
 
 def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Source | None:
@@ -1576,6 +1585,14 @@ def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object])
                    functools.partial(place_in, base))
 
 
+def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
+        tuple[Block, Mark, Callable[[int, bytes], Mark]]]:
+    """The blocks behind a place, with the end of what is final in each, and what makes places of offsets in it."""
+    for source, window, final, place in stretches(stream, query, mark, found):
+        for block in forward(source, window[0], stream.budget, window[1], query.margin):
+            yield block, behind(0, block, final), place
+
+
 def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Found], Mark]:
     """The first lines behind a place, and the place behind the last of them, or where the scan ended.
 
@@ -1583,24 +1600,19 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
     """
     found: list[Found] = []
     size = 0
-    for source, window, final, place in stretches(stream, query, mark, found):
-        for block in forward(source, window[0], stream.budget, window[1]):
-            end = behind(0, block, final)
-            for line in lines_of(block, query.pick, query.n - len(found), False, query.hide):
-                if line.end > end.offset:
-                    break
-                size += len(line.text)
-                if size > PAGE_BYTES:
-                    stream.budget.stop = "limit"
-                    return found, mark
-                mark = place(line.end, line.after)
-                found.append(Found(mark, line))
-            if len(found) == query.n:
+    for block, end, place in blocks_behind(stream, query, mark, found):
+        lines = lines_of(block, query.pick, query.n - len(found), False, query.hide)
+        for line in (line for line in lines if line.end <= end.offset):
+            size += len(line.text)
+            if size > PAGE_BYTES:
+                stream.budget.stop = "limit"
                 return found, mark
-            mark = place(end.offset, end.tail)
-        if stream.budget.stop != "complete":
+            mark = place(line.end, line.after)
+            found.append(Found(mark, line))
+        if len(found) == query.n:
             return found, mark
-    return found, stream.with_prior(mark)
+        mark = place(end.offset, end.tail)
+    return found, mark if stream.budget.stop != "complete" else stream.with_prior(mark)
 
 
 Batch = tuple[Sequence[Line], Block, Block]     # lines in their order, and the first and the last block they are from
@@ -1610,13 +1622,13 @@ def batches_before(source: Source, window: Window, query: Query, budget: Budget)
     """The lines of a file's window that may count, last batch first."""
     start, end = window
     if isinstance(source, Plain):
-        for block in backward(source, source.size if end is None else end, budget, start):
+        for block in backward(source, source.size if end is None else end, budget, start, query.margin):
             yield lines_of(block, query.pick, query.n, True, query.hide), block, block
         return
     kept: collections.deque[Line] = collections.deque()     # a packed file only reads forward: one pass
     size = 0
     first = last = None
-    for block in forward(source, start, budget, end):
+    for block in forward(source, start, budget, end, query.margin):
         for line in lines_of(block, query.pick, query.n, True, query.hide):
             kept.append(line)
             size += len(line.text)
@@ -1627,38 +1639,40 @@ def batches_before(source: Source, window: Window, query: Query, budget: Budget)
         yield kept, first, last
 
 
+def all_batches_before(stream: Stream, query: Query, place: Mark | None, found: Sequence[object]) -> Iterator[
+        tuple[int, Batch]]:
+    """The batches of lines before a place, or of the stream, the last ones first, with the index of their file."""
+    for index in range(place.number if place else stream.active(), -1, -1):
+        source = skip_unreadable(stream, index, found)
+        start, end = (query.window(stream, index) if source else None) or (0, 0)
+        if place and index == place.number:
+            end = place.offset if end is None else min(end, place.offset)
+        for batch in batches_before(source, (start, end), query, stream.budget) if source and end != 0 else ():
+            yield index, batch
+
+
 def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequence[Found], Mark | None, Mark]:
     """The last lines before a place, or of the stream, with the places before the first of them (None at the beginning
     of the stream) and behind the last."""
     found: collections.deque[Found] = collections.deque()
     size = 0
     first = last = place
-    for index in range(place.number if place else stream.active(), -1, -1):
-        source = skip_unreadable(stream, index, found)
-        window = query.window(stream, index) if source else None
-        if not source or not window:
-            continue
-        start, end = window
-        if place and index == place.number:
-            end = place.offset if end is None else min(end, place.offset)
-        for lines, head, tail in batches_before(source, (start, end), query, stream.budget):
-            base = stream.with_prior(Mark(index, 0, b""))
-            if not last:
-                end_mark = behind(index, tail, index != stream.active() or isinstance(source, Packed))
-                last = place_in(base, end_mark.offset, end_mark.tail)
-            for line in reversed(lines):
-                size += len(line.text)
-                if size > PAGE_BYTES:
-                    stream.budget.stop = "limit"
-                    return found, first, last
-                found.appendleft(Found(place_in(base, line.end, line.after), line))
-                first = Mark(index, line.start, line.before)
-                if len(found) == query.n:
-                    return found, first if index or line.start else None, last
-            first = Mark(index, head.offset, head.before)
-        if stream.budget.stop != "complete":
-            return found, first, last or stream.end()
-    return found, None, last or stream.end()
+    for index, (lines, head, tail) in all_batches_before(stream, query, place, found):
+        base = stream.with_prior(Mark(index, 0, b""))
+        if not last:
+            end = behind(index, tail, index != stream.active() or isinstance(stream.source(index), Packed))
+            last = place_in(base, end.offset, end.tail)
+        for line in reversed(lines):
+            size += len(line.text)
+            if size > PAGE_BYTES:
+                stream.budget.stop = "limit"
+                return found, first, last
+            found.appendleft(Found(place_in(base, line.end, line.after), line))
+            first = Mark(index, line.start, line.before)
+            if len(found) == query.n:
+                return found, first if index or line.start else None, last
+        first = Mark(index, head.offset, head.before[-TAIL_BYTES:])
+    return found, first if stream.budget.stop != "complete" else None, last or stream.end()
 
 
 def lines_around(source: Source, start: int, end: int, query: Query, newest: bool) -> list[Line]:
@@ -1701,22 +1715,17 @@ def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[F
 
 def read_page(stream: Stream, query: Query) -> Page:
     """The lines that a query asks for. Raises Problem 410 where the cursor's place is gone."""
-    if not stream.files:
-        raise Problem(404, f"log {stream.log.name} has no file that can be read: {'; '.join(stream.budget.notes)}")
     cursor = query.after or query.before
     if isinstance(cursor, JournalCursor):
         raise Problem(400, f"this cursor is of another log than {stream.log.name}")
-    try:
-        if cursor and query.after:
-            start = stream.resolve(cursor)
-            found, last = lines_behind(stream, query, start)
-            first = start if start.number or start.offset else None
-        else:
-            found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
-        if any(query.around):
-            found = with_context(stream, found, query)
-    except Unreadable as error:
-        raise Problem(403, f"log {stream.log.name}: {error.reason}", error.fix) from None
+    if cursor and query.after:
+        start = stream.resolve(cursor)
+        found, last = lines_behind(stream, query, start)
+        first = start if start.number or start.offset else None
+    else:
+        found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
+    if any(query.around):
+        found = with_context(stream, found, query)
     budget = stream.budget
     scan = Scan(budget.bytes, budget.files, len(found), budget.stop, tuple(dict.fromkeys(budget.notes)))
     return Page(stream.log.name, tuple(found), scan, stream.cursor(last), stream.cursor(first) if first else "",
@@ -1742,6 +1751,7 @@ class Criteria(NamedTuple):
 
 
 Test = Callable[[bytes], bool]
+TimeOf = Callable[[bytes], float | None]        # the time of a line, or None
 
 
 def contains(text: str, ignore_case: bool) -> Test:
@@ -1807,21 +1817,24 @@ def is_within(criteria: Criteria, seconds: float | None) -> bool:
         criteria.until is None or seconds <= criteria.until)
 
 
-CONTINUED_MAX = 1_000           # lines without a stamp that may hang on the stamped one above them: a long traceback
+def spans_within(block: Block, spans: Sequence[Span], criteria: Criteria, time_of: TimeOf) -> list[Span]:
+    """The spans whose lines are of the time asked for. A line without a stamp, as of a traceback, has that of the
+    stamped one above it. Each line is looked at once, however many of them have none."""
+    data, done, kept = block.data, 0, []
+    above_it = reversed(block.before.split(b"\n")[1:])
+    carried = next((stamp for line in above_it if (stamp := time_of(line)) is not None), None)
+    for start, end in spans:
+        at, seconds = start, time_of(data[start:end])
+        while seconds is None and at > done:
+            above = data.rfind(b"\n", 0, at - 1) + 1
+            seconds, at = time_of(data[above:at]), above
+        carried, done = carried if seconds is None else seconds, end
+        if is_within(criteria, carried):
+            kept.append((start, end))
+    return kept
 
 
-def time_above(data: bytes, span: Span, time_of: Callable[[bytes], float | None]) -> float | None:
-    """The time of a line: its own, or that of the nearest line above in the block that has one."""
-    start, end = span
-    for _ in range(CONTINUED_MAX):
-        seconds = time_of(data[start:end])
-        if seconds is not None or not start:
-            return seconds
-        start, end = data.rfind(b"\n", 0, start - 1) + 1, start
-    return None
-
-
-def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], level_of: Callable[[bytes], int | None],
+def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], int | None],
               matches: Callable[[Sequence[bytes]], Sequence[bool]] | None, hide: Hide | None) -> Pick:
     """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
 
@@ -1835,12 +1848,13 @@ def make_pick(criteria: Criteria, time_of: Callable[[bytes], float | None], leve
     if criteria.level is not None:
         tests.append(lambda line: (level := level_of(line)) is not None and level <= (criteria.level or 0))
 
-    def pick(data: bytes, most: int, newest: bool) -> Sequence[Span]:
+    def pick(block: Block, most: int, newest: bool) -> Sequence[Span]:
+        data = block.data
         if not word and not tests and not matches and not criteria.is_timed():
-            return every_line(data, most, newest)
-        spans = list(lines_with(data, word, case)) if word else every_line(data, len(data), False)
+            return every_line(block, most, newest)
+        spans = list(lines_with(data, word, case)) if word else every_line(block, len(data), False)
         if criteria.is_timed():
-            spans = [span for span in spans if is_within(criteria, time_above(data, span, time_of))]
+            spans = spans_within(block, spans, criteria, time_of)
         if tests:
             texts = shown_lines(data, spans, hide)
             spans = [span for span, text in zip(spans, texts, strict=True) if all(test(text) for test in tests)]
@@ -1894,8 +1908,8 @@ class Regex:
                           "search for fixed strings with q=", [("Retry-After", "1")])
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, env={}, cwd="/")
+                [sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/")
         except BaseException:
             REGEX_SLOTS.release()
             raise
@@ -1938,68 +1952,72 @@ class Regex:
         return stdout.read(*struct.unpack(">I", head))
 
 
+SAMPLES = 32                    # places of a file whose times are looked at before bisection
 PROBE_BYTES = 65_536            # bytes in which a stamped line has to stand for bisection to use it
 DISORDER_SECONDS = 60.0         # by how much neighbouring lines may be out of order
 
 
-def stamp_behind(source: Plain, offset: int, time_of: Callable[[bytes], float | None]) -> float | None:
-    """The time of the first stamped line that begins behind offset, within PROBE_BYTES."""
-    lines = source.read(offset, PROBE_BYTES).split(b"\n")
-    return next((stamp for line in lines[1 if offset else 0:] if (stamp := time_of(line)) is not None), None)
+def stamp_behind(source: Source, offset: int, time_of: TimeOf) -> float | None:
+    """The time of the first stamped line that begins behind offset, or at 0, within PROBE_BYTES."""
+    for count in (SNIFF_BYTES, PROBE_BYTES):
+        lines = source.read(offset, count).split(b"\n")
+        whole = lines[1 if offset else 0:] if len(lines) == 1 else lines[1 if offset else 0:-1]
+        stamp = next((stamp for line in whole if (stamp := time_of(line)) is not None), None)
+        if stamp is not None:
+            return stamp
+    return None
 
 
-def bisect_time(source: Plain, seconds: float, time_of: Callable[[bytes], float | None]) -> tuple[int, int]:
-    """Two places in a file, starts of lines: before the first are only earlier lines, behind the second only later ones.
-
-    Stretches that are out of order, because a clock was set, are looked for at doubling distances from both.
-    """
-    low, high = 0, source.size
+def narrow(source: Plain, low: int, high: int, is_early: Callable[[float], bool], time_of: TimeOf) -> tuple[int, int]:
+    """The two places, PROBE_BYTES apart at the most, between which the stamps stop being early."""
     while high - low > PROBE_BYTES:
         middle = (low + high) // 2
         stamp = stamp_behind(source, middle, time_of)
-        if stamp is not None and stamp < seconds:
-            low = middle
-        else:
-            high = middle
-    distance = PROBE_BYTES
-    while distance < low:
-        stamp = stamp_behind(source, low - distance, time_of)
-        late = stamp is not None and stamp >= seconds
-        low, distance = (low - distance, PROBE_BYTES) if late else (low, distance * 2)
-    distance = PROBE_BYTES
-    while high + distance < source.size:
-        stamp = stamp_behind(source, high + distance, time_of)
-        early = stamp is not None and stamp <= seconds
-        high, distance = (high + distance, PROBE_BYTES) if early else (high, distance * 2)
-    end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", Budget(), None)
-    return line_start(source, low, Budget()), end
+        low, high = (middle, high) if stamp is not None and is_early(stamp) else (low, middle)
+    return low, high
 
 
-def first_stamp(source: Source, time_of: Callable[[bytes], float | None]) -> float | None:
-    """The time of a file's first stamped line, within PROBE_BYTES."""
-    lines = source.read(0, PROBE_BYTES).split(b"\n")
-    return next((stamp for line in lines if (stamp := time_of(line)) is not None), None)
+def find_range(source: Plain, since: float | None, until: float | None, time_of: TimeOf) -> Window:
+    """Where in a file the lines of a time are: by bisection between two of SAMPLES places, so that a stretch out of
+    order, because a clock was set, is found if it is no shorter than a sample's."""
+    step = max(PROBE_BYTES, source.size // SAMPLES)
+    places = [(at, stamp_behind(source, at, time_of)) for at in range(0, source.size, step)]
+    known = [(at, stamp) for at, stamp in places if stamp is not None]
+    start, end = 0, source.size
+    if since is not None:
+        late = next((index for index, (_, stamp) in enumerate(known) if stamp >= since), len(known))
+        high = known[late][0] if late < len(known) else source.size
+        low = known[late - 1][0] if late else 0
+        start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of)[0], Budget())
+    if until is not None:
+        early = max((index for index, (_, stamp) in enumerate(known) if stamp <= until), default=-1)
+        low = known[early][0] if early >= 0 else 0
+        high = known[early + 1][0] if early + 1 < len(known) else source.size
+        high = narrow(source, low, high, lambda stamp: stamp <= until, time_of)[1]
+        end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", Budget(), None)
+    return start, end
 
 
-def make_window(criteria: Criteria, time_of: Callable[[bytes], float | None]) -> Callable[[Stream, int], Window | None]:
+def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], Window | None]:
     """What of a file can hold lines of the time asked for: by bisection in plain files, by the stamps that it and its
     successor begin with in packed ones."""
     since = None if criteria.since is None else criteria.since - DISORDER_SECONDS
     until = None if criteria.until is None else criteria.until + DISORDER_SECONDS
 
+    @functools.cache
+    def first_stamp(stream: Stream, number: int) -> float | None:
+        with contextlib.suppress(Unreadable, IndexError):
+            return stamp_behind(stream.source(number), 0, time_of)
+        return None
+
     def window(stream: Stream, number: int) -> Window | None:
         source = stream.source(number)
-        if until is not None and (first := first_stamp(source, time_of)) is not None and first > until:
+        if isinstance(source, Plain):
+            return find_range(source, since, until, time_of)
+        first, following = first_stamp(stream, number), first_stamp(stream, number + 1)
+        if until is not None and first is not None and first > until:
             return None
-        if since is not None and number + 1 < len(stream.files):
-            with contextlib.suppress(Unreadable):
-                following = first_stamp(stream.source(number + 1), time_of)
-                if following is not None and following < since:
-                    return None
-        if isinstance(source, Packed):
-            return 0, None
-        return (0 if since is None else bisect_time(source, since, time_of)[0],
-                None if until is None else bisect_time(source, until, time_of)[1])
+        return None if since is not None and following is not None and following < since else (0, None)
     return window if criteria.is_timed() else whole_file
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -2367,7 +2385,7 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
     arguments = ["journalctl", "--output=json", "--no-pager", "--quiet", "--all",
                  f"--output-fields={JOURNAL_FIELDS}"]
     arguments += [f"--unit={unit}"] if unit else []
-    arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since is not None else []
+    arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since is not None and not place else []   # not both
     arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until is not None else []
     arguments += [f"--priority={criteria.level}"] if criteria.level is not None else []
     if place:
@@ -2418,6 +2436,8 @@ def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[
             entry = journal_entry(data)
             if entry:
                 yield entry
+        if budget.stop == "complete" and child.wait() > 0:
+            raise Problem(500, f"journalctl ended with status {child.returncode}", shlex.join(arguments))
     finally:
         timer.cancel()
         child.kill()
@@ -2438,12 +2458,15 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     size = 0
     own = place.entry if place and (reverse != place.behind) else ""      # the entry that the cursor stands behind of
     for entry, line, details in journal_records(journal_arguments(unit, criteria, place, reverse), budget):
-        if entry == own:
+        early = place and details.time is not None and criteria.since is not None and details.time < criteria.since
+        if early and reverse:
+            break
+        if entry == own or early:
             continue
         if query.hide:
             line = line._replace(text=query.hide(line.text))
             details = details._replace(message=query.hide(details.message.encode()).decode())
-        hit = query.pick(line.text, 1, True)
+        hit = query.pick(Block(0, line.text, b""), 1, True)
         size += len(line.text) if hit else 0
         if size > PAGE_BYTES:
             budget.stop = "limit"
@@ -2552,8 +2575,8 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
                     yield page
                     heard = time.monotonic()
             while not more and not gone() and time.monotonic() < end:
-                more = watch.wait(version, 1.0)
-                if time.monotonic() > heard + PING_SECONDS:
+                more = watch.wait(version, max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic())))
+                if time.monotonic() >= heard + PING_SECONDS:
                     heard = time.monotonic()
                     yield None
 
@@ -3134,10 +3157,12 @@ class Facts:
 
     @functools.cached_property
     def cores(self) -> int:
+        """Processors that are on."""
         return sum(name.startswith("cpu") for name in self.get("stat", parse_stat)) - 1 or 1
 
     @functools.cached_property
     def mounts(self) -> Mounts:
+        """The host's mounts."""
         return self.host.mounts()
 
     @functools.cached_property
@@ -3507,10 +3532,12 @@ def pressure(name: str, who: str, window: str) -> Read:
 
 
 def share(words: str, used: int, limit: int) -> tuple[float, str]:
+    """What is used of a limit, in percent and in words."""
     return 100 * used / limit, f"{used} of {limit} {words}"
 
 
 def read_swap(facts: Facts) -> tuple[float, str]:
+    """Swap used, in percent."""
     memory = facts.get("meminfo", parse_meminfo)
     if not memory["SwapTotal"]:
         raise Hidden("no swap here")
@@ -3519,11 +3546,13 @@ def read_swap(facts: Facts) -> tuple[float, str]:
 
 
 def read_load(facts: Facts) -> tuple[float, str]:
+    """Load over 15 min per core."""
     loads = facts.get("loadavg", bytes.split)
     return float(loads[2]) / facts.cores, f'load {b" ".join(loads[:3]).decode()} on {facts.cores} cores'
 
 
 def read_clock(facts: Facts) -> tuple[float, str]:
+    """Minutes since the clock was last synchronised."""
     """systemd-timesyncd touches a file at each synchronisation; ProtectClock blocks adjtimex(2), even to read."""
     if not os.path.isdir(facts.host.timesync):
         raise Hidden("systemd-timesyncd does not run; another time service cannot be seen")
@@ -3534,6 +3563,7 @@ def read_clock(facts: Facts) -> tuple[float, str]:
 
 
 def read_conntrack(facts: Facts) -> tuple[float, str]:
+    """Tracked connections of the limit, in percent."""
     entries = facts.get("net/stat/nf_conntrack", parse_conntrack)[0]["entries"]
     return share("connections tracked", entries, facts.integers(CONNTRACK_MAX)[0])
 
@@ -3976,7 +4006,7 @@ _BARE = (rb"""(?![\[{(<])(?:[^\s"'&;,%\\)}\]]|\\(?!["'])|%(?!26|22)|[&;,](?![\w.
 _HEADER_VALUE = rb"""(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
 _COOKIES = rb"""[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
-         rb"|sess(?:ion)?id|key(?:(?<=api.key)|(?<=apikey)|(?<=(?:access|secret).key)|(?<=(?:access|secret)key)"
+         rb"|sess(?:ion)?_?id|key(?:(?<=api.key)|(?<=apikey)|(?<=(?:access|secret).key)|(?<=(?:access|secret)key)"
          rb"|(?<=private.key)|(?<=auth.key))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
           rb"(?:_?(?:confirmation|hash)|\d{1,2})?")
 
@@ -3998,7 +4028,7 @@ class _Rule(NamedTuple):
 _PAIR = _assignment(_SECRET_WORD, _BARE, _SEPARATOR + b"|" + _OPTION, _PROSE)
 _RULES = (
     *(_Rule(word, word, _PAIR)
-      for word in (b"pass", b"pwd", b"secret", b"token", b"key", b"sig", b"sessid", b"sessionid")),
+      for word in (b"pass", b"pwd", b"secret", b"token", b"key", b"sig", b"sessid", b"sessionid", b"session_id")),
     _Rule(b"authorization", b"authorization", _assignment(b"authorization", _HEADER_VALUE)),
     _Rule(b"cookie", b"cookie", _assignment(b"cookie2?", _COOKIES)),
     _Rule(b"bearer", b"bearer", re.compile(
@@ -4586,21 +4616,26 @@ class Rates:
         yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span}", rate)
 
 
+def open_problem(log: Log) -> Unreadable | None:
+    """Why the live file of a log cannot be opened, if so."""
+    try:
+        os.close(open_below(log.root, log.files[-1].parts))
+    except Unreadable as error:
+        return error
+    except Moved:
+        pass                            # rotated at this moment: the next look will tell
+    return None
+
+
 def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
     """The check of logs that cannot be read: one that was readable before rotation is the classic."""
     count = 0
     for log in logs:
-        try:
-            if log.problem:
-                raise log.problem
-            if log.files:
-                os.close(open_below(log.root, log.files[-1].parts))
-        except Unreadable as error:
+        problem = log.problem or (open_problem(log) if log.files else None)
+        if problem:
             count += 1
-            fix = f"; {error.fix}" if error.fix else ""
-            yield Check("logs", log.name, 1.0, "", "warn", "", f"log {log.name} cannot be read: {error.reason}{fix}")
-        except Moved:
-            continue
+            fix = f"; {problem.fix}" if problem.fix else ""
+            yield Check("logs", log.name, 1.0, "", "warn", "", f"log {log.name} cannot be read: {problem.reason}{fix}")
     if not count:
         yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
 
@@ -4709,13 +4744,10 @@ def timestamp(seconds: float | None) -> str | None:
 def log_state(site: Site, log: Log) -> dict[str, object]:
     """A row of the catalogue."""
     problem = log.problem
-    if log.files:
-        try:
-            os.close(open_below(log.root, log.files[-1].parts))
-        except Unreadable as error:
-            problem = error
-        except Moved:
-            pass
+    if log.files and log.files[-1].packing not in ("", "gz"):
+        problem = Unreadable(f"only {log.files[-1].packing} files are left of it, and these are not read")
+    elif log.files:
+        problem = open_problem(log)
     survey = survey_of(site.catalogue.memory, log)
     return {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
             "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
@@ -4812,7 +4844,7 @@ def time_of_line(survey: Survey, line: bytes) -> float | None:
     return survey.format.time(line.rstrip(b"\n"), survey.changed)
 
 
-def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex | None, hide: Hide | None) -> Query:
+def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, regex: Regex | None, hide: Hide | None) -> Query:
     """A query of the parameters, for lines of a format; `regex` is running."""
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
     matches = regex.matches if regex else None
@@ -4822,31 +4854,47 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, regex: Regex
     time_of = functools.partial(time_of_line, survey)
     pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
     window = make_window(criteria, time_of)
-    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), window, around, hide)
+    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), window, around, hide,
+                 PROBE_BYTES if criteria.is_timed() else TAIL_BYTES)
+
+
+def read_stream(site: Site, log: Log, query: Query, budget: Budget) -> Page:
+    """A page of a log of files. Raises Problem, or Moved where they are moved meanwhile."""
+    try:
+        with Stream(log, budget, site.key) as stream:
+            return read_page(stream, query)
+    except Unreadable as error:
+        raise Problem(403, f"log {log.name}: {error.reason}", error.fix) from None
+
+
+def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], timed: bool, budget: Budget) -> tuple[
+        Survey, Page]:
+    """A page of a log of files; it starts again when logrotate moves them meanwhile. Raises Problem."""
+    for _ in range(RACES):
+        log = site.catalogue.find(name)
+        survey = survey_of(site.catalogue.memory, log)
+        if timed and survey.format is TEXT and any(file.size for file in log.files):
+            raise Problem(400, f"log {name} has no times that logwatch can read, so since and until say nothing",
+                          "search with q=, or page with before=")
+        with contextlib.suppress(Moved):
+            return survey, read_stream(site, log, make_query(survey), budget)
+    raise Problem(503, f"log {name} is being moved faster than it can be read", headers=[("Retry-After", "1")])
 
 
 def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
-    """A page of a log's lines; it starts again when logrotate moves files meanwhile. Raises Problem."""
+    """A page of a log's lines, with the survey of its files. Raises Problem."""
     criteria = criteria_of(args)
     budget = Budget(gone=request.gone)
     hide = hiding(site, request)
     unit = site.journal_unit(name)
+    if unit is not None and any(letter in args for letter in "ABC"):
+        raise Problem(400, "parameters A, B and C are not for the journal; allowed: for logs in files")
     with contextlib.ExitStack() as stack:
         regex = stack.enter_context(Regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
+        make_query = functools.partial(query_of, args, criteria, regex=regex, hide=hide)
         if unit is not None:
-            return None, read_journal(name, unit, query_of(args, criteria, None, regex, hide), criteria, budget)
-        for _ in range(RACES):
-            log = site.catalogue.find(name)
-            survey = survey_of(site.catalogue.memory, log)
-            if criteria.is_timed() and survey.format is TEXT and any(file.size for file in log.files):
-                raise Problem(400, f"log {name} has no times that logwatch can read, so since and until say nothing",
-                              "search with q=, or page with before=")
-            try:
-                with Stream(log, budget, site.key) as stream:
-                    return survey, read_page(stream, query_of(args, criteria, survey, regex, hide))
-            except Moved:
-                continue
-    raise Problem(503, f"log {name} is being moved faster than it can be read", headers=[("Retry-After", "1")])
+            return None, read_journal(name, unit, make_query(None), criteria, budget)
+        return read_files(site, name, make_query, criteria.is_timed(), budget)
 
 
 def trouble_piece(problem: Problem, format_: str) -> bytes:
@@ -4892,8 +4940,7 @@ def entry_piece(page: Page, item: Found, survey: Survey | None, format_: str) ->
 
 def stream_pieces(pages: Iterator[Page | Problem | None], survey: Survey | None, format_: str) -> Iterator[bytes]:
     """What a stream sends."""
-    if format_ == "sse":
-        yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000)
+    yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000) if format_ == "sse" else b""       # the head goes out at once
     for page in pages:
         if page is None:
             yield b": ping\n\n" if format_ == "sse" else b"\n" if format_ == "ndjson" else b""
@@ -5207,7 +5254,7 @@ class Application:
     def prepare(self, request: Request) -> Response | Call:
         """All that needs no I/O: the refusals, and the answers that are at hand; else the call that makes the
         answer."""
-        return self._guard(lambda: self._prepare(request))
+        return self.guard(lambda: self._prepare(request))
 
     def _prepare(self, request: Request) -> Response | Call:
         check_origin(self.site.config, request)
@@ -5215,7 +5262,7 @@ class Application:
         request = self._admit(request, route, names)
         args = parse_query(request.query, route.parameters)
         handler = functools.partial(route.handler, self.site, request, args, **names)
-        call = Call(lambda: self._guard(handler), args.get("follow", False))
+        call = Call(lambda: self.guard(handler), args.get("follow", False))
         return call.run() if route.instant(self.site) else call
 
     def _admit(self, request: Request, route: Route, names: Mapping[str, str]) -> Request:
@@ -5225,7 +5272,7 @@ class Application:
             request = request._replace(token=self._authenticate(request, tokens))
         token = request.token
         if route.scope and token and route.scope not in token.scopes:
-            raise Problem(403, f"this token is not for {route.scope}", "logwatch.py token NAME --scope SCOPE makes another")
+            raise Problem(403, f"this token is not for {route.scope}", "logwatch.py token NAME --scope SCOPE")
         if "name" in names and not may_see(request, names["name"]):
             raise Problem(403, f"this token is not for the log {names['name']}")
         if self._requests and not route.instant(self.site) and request.peer != LOCAL:
@@ -5255,7 +5302,7 @@ class Application:
         prepared = self.prepare(request)
         return prepared.run() if isinstance(prepared, Call) else prepared
 
-    def _guard(self, run: Callable[[], T]) -> T | Response:
+    def guard(self, run: Callable[[], T]) -> T | Response:
         """What run() gives, or the problem that it ends in."""
         try:
             return run()
@@ -5419,7 +5466,7 @@ def access_line(peer: str, request: str, status: int, size: int, seconds: float)
 
 
 def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
-    """What goes over the wire for an answer, in the pieces to send. Raises ValueError where a body turns out shorter
+    """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
     than its Content-Length: the connection must not go on."""
     if isinstance(response.body, bytes):
         head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
@@ -5431,8 +5478,10 @@ def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
         yield head
         return
     size = 0
-    for piece in filter(None, response.body):
-        yield head + (piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
+    for piece in response.body:
+        data = piece if length is not None or not piece else b"%x\r\n%b\r\n" % (len(piece), piece)
+        if head + data:
+            yield head + data
         head = b""
         size += len(piece)
     if length is None:
@@ -5440,7 +5489,7 @@ def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
     elif head:
         yield head
     if length is not None and size != length:
-        raise ValueError("the file became shorter while it was sent")
+        raise ConnectionAbortedError("the file became shorter while it was sent")
 
 
 class Sending:
@@ -5506,10 +5555,10 @@ _SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
 def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
     """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
     parts = urllib.parse.urlsplit(url)
-    loopback = ipaddress.ip_address("127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "")
-    if parts.scheme != "http" or not loopback.is_loopback:
+    address = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    if parts.scheme != "http" or not is_loopback(Address("", address, 0)):
         raise ValueError("only http:// on a loopback address is probed")
-    client = http.client.HTTPConnection(str(loopback), parts.port or 80, timeout=PROBE_SECONDS)
+    client = http.client.HTTPConnection(address, parts.port or 80, timeout=PROBE_SECONDS)
     with contextlib.closing(client) as connection:
         connection.request("GET", parts.path.rstrip("/") + "/" + path,
                            headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
@@ -5592,7 +5641,8 @@ def socket_address(listener: socket.socket) -> str:
 class Connection:
     """A client: its socket, what it sent and was not answered yet, and until when it may stay silent."""
 
-    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "peer", "sending", "sock", "waiting")
+    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "peer", "sending", "sock", "streams",
+                 "waiting")
 
     def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
         self.sock, self.peer, self.local = sock, peer, local
@@ -5600,6 +5650,7 @@ class Connection:
         self.busy = False               # with a worker
         self.keep = True                # open for a further request behind this one
         self.broken = False             # not to be used any more
+        self.streams = False            # with a thread of its own
         self.waiting = True             # for the first byte of a request
         self.sending: Sending | None = None     # what it is slow to take
         self.deadline = now + HEADER_SECONDS
@@ -5637,7 +5688,7 @@ class Server:
         self._accepting = False
         self._accept_at = 0.0           # when to accept again, after EMFILE
         self._stop_at: float | None = None
-        self._busy = 0
+        self._busy = self._streaming = 0        # connections with workers, and with streams
         self._signals: collections.deque[int] = collections.deque()
 
     def run(self) -> None:
@@ -5668,7 +5719,8 @@ class Server:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_in.recv(4096)
             elif fd in self._connections and events & select.EPOLLIN and not self._connections[fd].sending:
-                self._receive(self._connections[fd])
+                if len(self._connections[fd].buffer) <= HEADERS_BYTES:      # else there is enough to do
+                    self._receive(self._connections[fd])
             elif fd in self._connections:
                 self._writable(self._connections[fd])
         while self._done:
@@ -5731,7 +5783,7 @@ class Server:
     def _writable(self, connection: Connection) -> None:
         """A slow client takes more, or is gone."""
         if connection.sending:
-            self._lend(connection, self._pool, self._push)
+            self._lend(connection, self._push)
         else:
             self._close(connection)
 
@@ -5757,7 +5809,7 @@ class Server:
         if self._connections.pop(connection.sock.fileno(), None):
             connection.sock.close()     # which also takes it out of the epoll set
             if connection.sending:
-                self._finish(connection, connection.sending)
+                self._finish(connection.sending)
 
     # Requests ----------------------------------------------------------------------------------------------------
 
@@ -5812,24 +5864,39 @@ class Server:
         request = request._replace(gone=connection.is_gone)
         connection.keep = keep = keep and self._stop_at is None
         prepared = self.application.prepare(request)
-        if isinstance(prepared, Call) and self._busy >= self._workers + FOLLOWERS_MAX + QUEUE_MAX:
-            prepared = problem_response(Problem(503, "too many requests at once", headers=[("Retry-After", "1")]))
+        if isinstance(prepared, Call) and self._is_full(prepared):
+            prepared = problem_response(Problem(503, "too many requests or streams at once", headers=retry_after(5)))
         if isinstance(prepared, Response):
-            going = self._say(connection, prepared, f"{request.method} {request.path}", keep, started)
+            line = f"{request.method} {request.path}"
+            going = self._say(connection, prepared, line, keep, started, request.peer)
             if not going:
                 self._close(connection)
             return going
         work = functools.partial(self._stream if prepared.streams else self._work, prepared.run, request, started)
-        self._lend(connection, self._streams if prepared.streams else self._pool, work)
+        connection.streams = prepared.streams
+        self._lend(connection, work)
         return False
 
-    def _lend(self, connection: Connection, pool: concurrent.futures.Executor,
-              work: Callable[[Connection], None]) -> None:
+    def _is_full(self, call: Call) -> bool:
+        return self._streaming >= FOLLOWERS_MAX if call.streams else self._busy >= self._workers + QUEUE_MAX
+
+    def _lend(self, connection: Connection, work: Callable[[Connection], object]) -> None:
         """Give a connection to a worker, out of sight of the loop."""
-        self._busy += 1
+        if connection.streams:
+            self._streaming += 1
+        else:
+            self._busy += 1
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
-        pool.submit(work, connection)
+        (self._streams if connection.streams else self._pool).submit(self._lent, work, connection)
+
+    def _lent(self, work: Callable[[Connection], object], connection: Connection) -> None:
+        """In a worker: do the work, and give the connection back whatever comes of it."""
+        outcome = self.application.guard(functools.partial(work, connection))
+        connection.broken = connection.broken or isinstance(outcome, Response)     # an error while it was sent
+        self._done.append(connection)
+        with contextlib.suppress(BlockingIOError):
+            self._wake_out.send(b"\0")
 
     def _reject(self, connection: Connection, problem: Problem, head: bytes = b"") -> None:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
@@ -5840,7 +5907,8 @@ class Server:
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
 
-    def _say(self, connection: Connection, response: Response, line: str, keep: bool, started: float) -> bool:
+    def _say(self, connection: Connection, response: Response, line: str, keep: bool, started: float,
+             peer: str = "") -> bool:
         """Send a small answer at once. Whether the connection may go on; one that does not take it may not."""
         body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
         head = render_head(response, keep, len(body) if response.status != 304 else None, False)
@@ -5849,7 +5917,7 @@ class Server:
             sent = connection.sock.send(data)
         except OSError:
             sent = 0
-        self._record(connection.peer, line, response.status, sent, started)
+        self._record(peer or connection.peer, line, response.status, sent, started)
         return keep and sent == len(data)
 
     def _record(self, peer: str, line: str, status: int, size: int, started: float) -> None:
@@ -5864,44 +5932,37 @@ class Server:
         self._push(connection)
 
     def _push(self, connection: Connection) -> None:
-        """In a worker: send what the client takes, and give the connection back; `sending` stays while there is
-        more."""
+        """In a worker: send what the client takes; `sending` stays while there is more."""
         sending = connection.sending
-        try:
-            if sending and sending.push(connection.sock):
-                connection.sending = None
-                self._finish(connection, sending)
-        except (OSError, ValueError):           # a client that vanished, or a file that became shorter than promised
-            connection.broken = True
-        self._give_back(connection)
+        if sending and sending.push(connection.sock):
+            connection.sending = None
+            self._finish(sending)
 
     def _stream(self, run: Callable[[], Response], request: Request, started: float, connection: Connection) -> None:
         """In a thread of its own: send an answer that does not end, as it comes."""
         sending = Sending(request, run(), False, started)
+        connection.broken = True                # a stream is the last answer of its connection
         writable = select.poll()
         writable.register(connection.sock, select.POLLOUT)
-        with contextlib.suppress(OSError):      # the client has vanished
+        try:
             while not sending.push(connection.sock) and writable.poll(SEND_SECONDS * 1000):
                 pass
-        self._finish(connection, sending)
-        connection.broken = True                # a stream is the last answer of its connection
-        self._give_back(connection)
+        finally:
+            self._finish(sending)
 
-    def _finish(self, connection: Connection, sending: Sending) -> None:
+    def _finish(self, sending: Sending) -> None:
         close_body(sending.response.body)
         request = sending.request
         line = f"{request.method} {request.path}"
         self._record(request.peer, line, sending.response.status, sending.sent, sending.started)
 
-    def _give_back(self, connection: Connection) -> None:
-        self._done.append(connection)
-        with contextlib.suppress(BlockingIOError):
-            self._wake_out.send(b"\0")
-
     def _take_back(self, connection: Connection) -> None:
         """Have a connection again that a worker had."""
-        self._busy -= 1
-        connection.busy = False
+        if connection.streams:
+            self._streaming -= 1
+        else:
+            self._busy -= 1
+        connection.busy = connection.streams = False
         now = time.monotonic()
         if connection.sending and not connection.broken:
             connection.deadline = now + SEND_SECONDS
@@ -5950,7 +6011,7 @@ class Server:
         worked on until the deadline."""
         if self._stop_at is None:
             return False
-        at_work = self._busy or any(connection.sending for connection in self._connections.values())
+        at_work = self._busy or self._streaming or any(connection.sending for connection in self._connections.values())
         return now > self._stop_at + (DRAIN_SECONDS if at_work else LAME_SECONDS)
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -5991,13 +6052,12 @@ def ran_as(uid: int, gids: frozenset[int]) -> str:
 
 def journal_findings(uid: int, gids: frozenset[int], root: str = "/") -> list[Finding]:
     """Return why the system journal cannot be read; [] if it can, or if there is none."""
-    for folder in ("var/log/journal", "run/log/journal"):
-        base = os.path.join(root, folder)
-        with contextlib.suppress(OSError):
-            for name in [os.path.join(base, one, "system.journal") for one in os.listdir(base)]:
-                why = why_unreadable(name, uid, gids) if os.path.lexists(name) else None
-                if why:
-                    return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))]
+    folders = ("var/log/journal", "run/log/journal")
+    paths = [path for folder in folders for path in glob.glob(os.path.join(root, folder, "*/system.journal"))]
+    for name in sorted(paths):
+        why = why_unreadable(name, uid, gids)
+        if why:
+            return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))]
     return []
 
 
@@ -6070,12 +6130,12 @@ Reread = Callable[..., Config]      # reads the configuration again, with anothe
 def command_serve(config: Config, reread: Reread, argument: str) -> int:
     """Serve until SIGTERM."""
     if not is_loopback(config.listen) and not config.tokens:
-        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and there is no token; allowed: "
-                          "a loopback address or unix:PATH, with Nginx in front, or a token (logwatch.py token NAME)")
+        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and there is no token; "
+                          "allowed: a loopback address or unix:PATH, with Nginx in front, or a token (logwatch.py token NAME)")
     if os.geteuid() == 0:
         write_stderr("logwatch: warning: running as root, so every local user can now read every log through "
-                     f"{config.listen}; run it as a user of group adm instead: "
-                     "runuser -u nobody -G adm -- python3 logwatch.py, or install logwatch.service\n")
+                     f"{config.listen}; run it as a user of group adm instead, "
+                     "such as: setpriv --reuid nobody --regid nogroup --groups adm python3 logwatch.py\n")
     notifier = Notifier(os.environ)
     listeners = inherited_sockets(os.environ)
     wanted = str(config.listen) if config.listen.path or config.listen.port else ""
@@ -6188,7 +6248,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("argument", nargs="?", metavar="ARGUMENT", help="for get: '/logs/syslog?n=5'; for token: a "
                         "name; for check: a URL on loopback that leads to logwatch through Nginx")
     parser.add_argument("--scope", action="append", choices=sorted(SCOPES), help="for token, repeatable: what for")
-    parser.add_argument("--version", action="version", version=f"logwatch {__version__} sha256:{own_digest()}")
+    parser.add_argument("--version", action="store_true", help="print the release and the SHA-256 of this file")
     parser.add_argument("--config", metavar="FILE", default="", help=f"INI file (default {CONFIG_FILE}, if there)")
     for option in OPTIONS:
         default = f" (default {option.default})" if option.default else ""
@@ -6201,6 +6261,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 for success, 1 for an answer that is a problem, 2 for a wrong option."""
     parser = make_parser()
     options = vars(parser.parse_intermixed_args(argv))
+    if options["version"]:
+        print(f"logwatch {__version__} sha256:{own_digest()}")
+        return 0
     command, argument = options["command"], options["argument"] or ""
     if bool(argument) != (command in ("get", "token")) and not (argument and command == "check"):
         parser.error("get wants a URL-PATH, such as '/health', token a NAME; the other commands want nothing")

@@ -302,7 +302,8 @@ class Server:
         self.home = scratch()
         self.root = root or self.home
         self.errors = self.home / 'stderr'
-        argv = ['--log-root', str(self.root), '--state-dir', str(self.home / 'state'), *options]
+        argv = ['--log-root', str(self.root), *options]
+        argv += [] if '--state-dir' in options else ['--state-dir', str(self.home / 'state')]
         argv += [] if inherit else ['--listen', listen]
         argv += [] if '--rate' in options else ['--rate', '0']     # tests ask faster than people do
         command = self._command(argv, dict(constants or {}), user)
@@ -2282,8 +2283,12 @@ class Catalogue(Case):
 
     def test_binary_files_are_left_out_and_a_hole_at_the_start_is_none(self) -> None:
         root = plant(scratch(), {**BINARY_FILES, 'app.log': 'text\n', 'hole.log': bytes(9000) + b'behind the hole\n' * 9,
-                                 'empty.log': '', 'latin1.log': b'caf\xe9\n'})
-        self.assertEqual(set(self.catalogue(make_application('--log-root', str(root)))), {'app', 'hole', 'empty', 'latin1'})
+                                 'little.log': b'one\0NUL\n', 'empty.log': '', 'latin1.log': b'caf\xe9\n'})
+        application = make_application('--log-root', str(root))
+        for _ in range(2):
+            for name in ('core.bin', 'packed.bin', 'wtmp', 'user.journal~'):
+                self.assertProblem(call(application, f'/logs/{name}'), 404)
+            self.assertEqual(set(self.catalogue(application)), {'app', 'hole', 'empty', 'latin1', 'little'})
 
     def test_what_is_no_regular_file_is_left_out(self) -> None:
         root = plant(scratch(), {'app.log': 'text\n', 'sub/x.log': 'text\n'})
@@ -2551,14 +2556,16 @@ def tail(files: Iterable[Path], count: int) -> bytes:
 
 
 class Pager:
-    """Pages through a log in this process; several applications in turn are a server that is started again."""
+    """Pages through a log, over a server, or in this process: a new application each time, as if it were started again."""
 
-    def __init__(self, root: Path, name: str = 'app') -> None:
-        self.root, self.name = root, name
+    def __init__(self, root: Path, name: str = 'app', server: Server | None = None, log: str = '') -> None:
+        self.root, self.name, self.server, self.log_name = root, name, server, log or name
 
     def ask(self, **parameters: object) -> Reply:
-        return call(make_application('--log', f'{self.name}={self.root}/{self.name}.log'),
-                    lines_url(self.name, format='json', **parameters))
+        target = lines_url(self.log_name, format='json', **parameters)
+        if self.server:
+            return self.server.get(target)
+        return call(make_application('--log', f'{self.name}={self.root}/{self.name}.log'), target)
 
     def page(self, **parameters: object) -> dict[str, Any]:
         """The document of a page."""
@@ -2886,13 +2893,14 @@ class Cursors(Case):
 
     def test_one_outlives_the_server(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 50)})
-        server = self.serve(root=root)
+        state = str(scratch())
+        server = self.serve('--state-dir', state, root=root)
         cursor = server.get('/logs/app?format=json&n=20').json()['entries'][4]['cursor']
         server.stop()
         Pager(root).rename(('', '.1'))
         Pager(root).compress('.1', '.1.gz')
         Pager(root).write(51, 60)
-        document = self.serve(root=root).get(f'/logs/app?format=json&after={cursor}').json()
+        document = self.serve('--state-dir', state, root=root).get(f'/logs/app?format=json&after={cursor}').json()
         self.assertEqual(Pager(root).numbers(document), list(range(36, 61)))
 
     def gone(self, pager: Pager, cursor: str) -> list[int]:
@@ -3555,7 +3563,12 @@ class Gunicorn:
         return fetch(self.socket, target, headers)
 
     def stop(self) -> None:
+        """At once: SIGTERM would wait for streams."""
+        workers = children_of(self.process.pid)
         self.process.terminate()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         self.process.wait()
 
 
@@ -3965,6 +3978,630 @@ class Times(InBerlin):
         for text in ('', '8', '-1', '04', '\u0664', 'loud', 'note'):
             with self.subTest(text=text), self.assertRaisesRegex(ValueError, re.escape('emerg, alert, crit, err')):
                 logwatch.parse_level(text)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# following: every line once, whatever happens to the log, the connection and the server
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Follower:
+    """A client of a stream; a thread of its own reads what it is sent."""
+
+    def __init__(self, address: Address, target: str, headers: Mapping[str, str] | None = None, reads: bool = True) -> None:
+        self.wire = Wire(address)
+        self.data = bytearray()
+        self.ended = False     # in good order, by the last chunk or the announced length
+        self.wire.send(head_bytes(target, headers))
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        if reads:
+            self.status = int(self.wire.file.readline().split()[1])
+            self.headers = http.client.parse_headers(self.wire.file)
+            self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        file = self.wire.file
+        with contextlib.suppress(OSError, ValueError):      # closed by us, or cut off
+            if self.headers['Transfer-Encoding'] != 'chunked':
+                self.data += file.read(int(self.headers['Content-Length'] or -1))
+                self.ended = True
+            while not self.ended and (size := int(file.readline() or b'0\r\n-', 16)):
+                self.data += file.read(size + 2)[:-2]
+            self.ended = True
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self.wire.socket.shutdown(socket.SHUT_RDWR)
+        if self._reader.ident:
+            self._reader.join(PATIENCE)
+        self.wire.close()
+
+    def end(self) -> None:
+        """Wait for the server to end the stream."""
+        until(lambda: not self._reader.is_alive(), 'the end of the stream')
+        self.wire.close()
+
+    def events(self) -> list[dict[str, str]]:
+        """The events that have come whole, fields as WHATWG's HTML (9.2.6) reads them; comments as 'comment'."""
+        found = []
+        for block in re.split(r'\r\n\r\n|\n\n|\r\r', self.data.decode())[:-1]:
+            event: dict[str, str] = {}
+            for line in re.split(r'\r\n|\n|\r', block):
+                name, _, value = line.partition(':')
+                value = value.removeprefix(' ')
+                event[name or 'comment'] = f'{event[name]}\n{value}' if name == 'data' and name in event else value
+            found.append(event)
+        return found
+
+    def messages(self) -> list[str]:
+        """The lines that have come as events."""
+        return [json.loads(event['data'])['message'] for event in self.events() if 'data' in event and 'event' not in event]
+
+    def numbers(self) -> list[int]:
+        """The last word of each line."""
+        return [int(message.split()[-1]) for message in self.messages()]
+
+    def last_id(self) -> str:
+        return next((event['id'] for event in reversed(self.events()) if 'id' in event), '')
+
+    def kinds(self) -> list[str]:
+        """The names of the events that are no lines."""
+        return [event['event'] for event in self.events() if 'event' in event]
+
+    def await_number(self, number: int) -> list[int]:
+        """All numbers, once that one has come."""
+        until(lambda: number in self.numbers(), f'{number} to come', PATIENCE)
+        return self.numbers()
+
+
+STREAM = {'Accept': 'text/event-stream'}
+
+
+class Following(Case):
+    """follow=1 sends new lines as they come."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.root = scratch()
+        cls.server = cls.serve_class(root=cls.root, constants={'PING_SECONDS': 0.4, 'FOLLOWERS_MAX': 64})
+
+    root: Path
+
+    def log(self, content: str | bytes = '') -> tuple[str, Path]:
+        """A new log: its name, its file."""
+        path = Path(tempfile.mkstemp('.log', 'l', self.root)[1])
+        path.chmod(0o644)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path.stem, path
+
+    def follow(self, target: str, headers: Mapping[str, str] | None = None) -> Follower:
+        follower = Follower(self.server.address, target, headers)
+        self.addCleanup(follower.close)
+        return follower
+
+    def pager(self, folder: str) -> Pager:
+        """A new log of the lines 1 to 50 in a folder of its own."""
+        plant(self.root, {f'{folder}/app.log': numbered(1, 50)})
+        return Pager(self.root / folder, 'app', self.server, f'{folder}-app')
+
+    def append(self, path: Path, text: str | bytes) -> None:
+        with path.open('ab') as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+
+    def test_text_ndjson_and_events_carry_the_same_lines(self) -> None:
+        name, path = self.log(numbered(1, 20))
+        text = self.follow(lines_url(name, follow=1, n=3))
+        ndjson = self.follow(lines_url(name, follow=1, n=3, format='ndjson'))
+        events = self.follow(lines_url(name, follow=1, n=3), STREAM)
+        self.assertEqual([stream.headers['Content-Type'] for stream in (text, ndjson, events)],
+                         ['text/plain; charset=utf-8', 'application/x-ndjson', 'text/event-stream'])
+        for first in range(21, 61, 5):
+            self.append(path, numbered(first, first + 4))
+        whole = numbered(18, 60)
+        until(lambda: text.data.decode() == whole, 'the text')
+        until(lambda: [json.loads(row)['message'] for row in ndjson.data.splitlines() if row] == whole.splitlines(), 'the NDJSON')
+        until(lambda: events.messages() == whole.splitlines(), 'the events')
+        entry = json.loads(events.events()[-1]['data'])
+        self.assertEqual(list(entry)[:6], ENTRY_KEYS)
+
+    def test_an_answer_begins_at_once_and_is_not_buffered_on_its_way(self) -> None:
+        name, _ = self.log()
+        for headers in ({}, STREAM, {'Accept': 'application/x-ndjson'}):
+            with self.subTest(headers):
+                began = time.monotonic()
+                stream = self.follow(lines_url(name, follow=1), headers)
+                self.assertEqual((stream.status, stream.headers['X-Accel-Buffering']), (200, 'no'))
+                self.assertIn('no-store', stream.headers['Cache-Control'])
+                self.assertIsNone(stream.headers['Content-Length'])
+                self.assertLess(time.monotonic() - began, 0.3, 'before the first ping')
+
+    def test_a_head_request_ends(self) -> None:
+        name, _ = self.log('x\n')
+        for headers in ({}, STREAM):
+            with self.server.wire() as wire:
+                wire.send(head_bytes(lines_url(name, follow=1), headers, 'HEAD'))
+                self.assertEqual(wire.answer('HEAD').status, 200)
+                self.assertTrue(wire.at_end())
+
+    def test_silence_is_broken_by_pings_that_are_no_lines(self) -> None:
+        name, path = self.log('x\n')
+        events = self.follow(lines_url(name, follow=1), STREAM)
+        ndjson = self.follow(lines_url(name, follow=1, format='ndjson'))
+        until(lambda: sum('comment' in event for event in events.events()) >= 2, 'two pings')
+        until(lambda: ndjson.data.endswith(b'\n\n'), 'empty lines')
+        self.append(path, 'y\n')
+        until(lambda: events.messages() == ['x', 'y'], 'the line after the pings')
+        self.assertEqual(events.events()[0], {'retry': str(logwatch.RETRY_SECONDS * 1000)})
+
+    def test_it_begins_with_the_newest_lines_or_behind_a_place(self) -> None:
+        name, _ = self.log(numbered(1, 30))
+        cursors = {number: Pager(self.root, name, self.server).behind(number) for number in (5, 20)}
+        for parameters, headers, first in (({}, {}, 1), ({'n': 4}, {}, 27), ({'after': cursors[5]}, {}, 6),
+                                           ({}, {'Last-Event-ID': cursors[20]}, 21),
+                                           ({'after': cursors[5]}, {'Last-Event-ID': cursors[20]}, 21),
+                                           ({'after': cursors[5], 'n': 3}, {}, 6)):
+            with self.subTest(parameters, headers=headers):
+                stream = self.follow(lines_url(name, parameters, follow=1), {**STREAM, **headers})
+                self.assertEqual(stream.await_number(30), list(range(first, 31)))
+
+    def test_an_id_is_a_cursor_for_pages_too(self) -> None:
+        name, path = self.log(numbered(1, 30))
+        stream = self.follow(lines_url(name, follow=1), STREAM)
+        stream.await_number(30)
+        self.append(path, numbered(31, 33))
+        self.assertEqual(self.server.get(lines_url(name, after=stream.last_id())).text, numbered(31, 33))
+
+    def test_a_line_is_sent_when_it_is_whole(self) -> None:
+        name, path = self.log(numbered(1, 3))
+        stream = self.follow(lines_url(name, follow=1), STREAM)
+        stream.await_number(3)
+        self.append(path, 'half a')
+        until(lambda: 'comment' in stream.events()[-1], 'a ping')
+        self.assertEqual(len(stream.messages()), 3)
+        self.append(path, ' line 4\nand 5\n')
+        until(lambda: stream.messages()[3:] == ['half a line 4', 'and 5'], 'the whole lines')
+
+    def test_hostile_bytes_stay_within_their_event(self) -> None:
+        hostile = [b'a\rb', b'crlf\r', b'data: forged', b'id: 5\rdata: forged\r\r', b'event: gap', b': ping', b'\xff\xfe', b'nul\0',
+                   b'', b'\xe2\x80\xa8x\xe2\x80\xa9', b'\x1b[31m', b'retry: 1', b'\xc2\x85']
+        name, _ = self.log(b''.join(line + b'\n' for line in hostile))
+        stream = self.follow(lines_url(name, follow=1), STREAM)
+        until(lambda: len(stream.messages()) == len(hostile), 'all of them')
+        self.assertEqual([message.encode() for message in stream.messages()],
+                         [line.decode('utf-8', 'backslashreplace').encode() for line in hostile])
+        self.assertEqual(stream.kinds(), [])
+        text = self.follow(lines_url(name, follow=1))
+        until(lambda: text.data.count(b'\n') == len(hostile), 'the text')
+        self.assertNotRegex(text.data, rb'[\x00-\x08\x0b-\x1f\x7f]')
+
+    def test_every_filter_goes_with_it(self) -> None:
+        name, path = self.log('2026/01/01 12:00:00 [error] 1#1: *1 begin 1\n')
+        wanted: dict[str, tuple[dict[str, object], Callable[[str], object]]] = {
+            'q': ({'q': '7'}, lambda line: '7' in line), 'not': ({'not': '7'}, lambda line: '7' not in line),
+            'i': ({'q': 'LINE', 'i': 1, 'not': '5'}, lambda line: 'line' in line and '5' not in line),
+            're': ({'re': 'line .*3$'}, lambda line: re.search('line .*3$', line)),
+            'level': ({'level': 'error'}, lambda line: '[error]' in line)}
+        streams = {key: self.follow(lines_url(name, parameters, follow=1, n=5), STREAM) for key, (parameters, _) in wanted.items()}
+        lines = [f'2026/01/01 12:00:{n:02} [{"error" if n % 3 else "info"}] 1#1: *1 line {n}' for n in range(60)]
+        for line in lines:
+            self.append(path, line + '\n')
+        for key, (_, test) in wanted.items():
+            expected = [line for line in ('2026/01/01 12:00:00 [error] 1#1: *1 begin 1', *lines) if test(line)]
+            with self.subTest(key):
+                until(lambda: len(streams[key].messages()) >= len(expected), f'the lines with {key}')
+                self.assertEqual(streams[key].messages(), expected)
+
+    def test_what_does_not_go_with_it_is_refused_before_a_stream_begins(self) -> None:
+        name, _ = self.log(numbered(1, 3))
+        cursor = Pager(self.root, name, self.server).behind(2)
+        for parameter, value in {'before': cursor, 'A': '1', 'B': '1', 'C': '1', 'until': 'now', 'format': 'html', 'after': 'junk',
+                                 'q': '', 're': '(', 'level': 'loud', 'follow': 'maybe'}.items():
+            with self.subTest(parameter):
+                self.assertProblem(self.server.get(lines_url(name, {'follow': 1, parameter: value})), 400, parameter)
+        self.assertProblem(self.server.get('/logs/nope?follow=1', STREAM), 404)
+        self.assertProblem(self.server.get(lines_url(name, follow=1), {**STREAM, 'Last-Event-ID': 'junk'}), 400)
+
+    def test_twenty_followers_all_get_every_line_soon(self) -> None:
+        name, path = self.log()
+        streams = [self.follow(lines_url(name, follow=1), STREAM) for _ in range(20)]
+        for number in range(1, 41):
+            self.append(path, numbered(number, number))
+        began = time.monotonic()
+        for stream in streams:
+            self.assertEqual(stream.await_number(40), list(range(1, 41)))
+        self.assertLess(time.monotonic() - began, 2)
+
+    def test_every_change_of_the_files_is_survived(self) -> None:
+        for change in CHANGES:
+            with self.subTest(change.__name__):
+                pager = self.pager(change.__name__)
+                target = lines_url(pager.log_name, follow=1, after=pager.behind(17))
+                stream = self.follow(target, STREAM)
+                stream.await_number(50)
+                change(pager)
+                last = max(pager.numbers(pager.page(n=10000)))
+                self.assertEqual(stream.await_number(last), list(range(18, last + 1)))
+                self.assertEqual(stream.kinds(), [])
+                resumed = self.follow(lines_url(pager.log_name, follow=1), {**STREAM, 'Last-Event-ID': pager.behind(last)})
+                pager.write(last + 1, last + 5)
+                for follower in (stream, resumed):
+                    self.assertEqual(follower.await_number(last + 5)[-5:], list(range(last + 1, last + 6)))
+
+    def test_lines_written_late_to_the_renamed_file_come_once(self) -> None:
+        pager = self.pager('late')
+        stream = self.follow(lines_url('late-app', follow=1), STREAM)
+        stream.await_number(50)
+        pager.rename(('', '.1'))
+        for first, ending in ((51, '.1'), (61, ''), (56, '.1'), (66, ''), (71, '')):
+            pager.write(first, first + 4, ending)
+            stream.await_number(first + 4)
+        self.assertEqual(sorted(stream.numbers()), list(range(1, 76)))
+
+    def test_what_is_lost_is_a_gap_and_it_goes_on_behind_it(self) -> None:
+        def truncate(pager: Pager) -> None:
+            os.truncate(pager.log(), 0)
+            pager.write(101, 180)
+
+        def delete(pager: Pager) -> None:
+            pager.log().unlink()
+            pager.write(101, 180)
+
+        def overwrite(pager: Pager) -> None:
+            pager.log().write_text(numbered(101, 180))
+
+        for change in (truncate, delete, overwrite):
+            with self.subTest(change.__name__):
+                pager = self.pager(change.__name__)
+                events = self.follow(lines_url(pager.log_name, follow=1), STREAM)
+                ndjson = self.follow(lines_url(pager.log_name, follow=1, format='ndjson'))
+                text = self.follow(lines_url(pager.log_name, follow=1))
+                events.await_number(50)
+                until(lambda: text.data.count(b'\n') == 50 == ndjson.data.strip().count(b'\n') + 1, 'the others')
+                change(pager)
+                self.assertEqual(events.await_number(180), [*range(1, 51), *range(101, 181)])
+                self.assertIn('gap', events.kinds())
+                gap = next(event for event in events.events() if event.get('event') == 'gap')
+                self.assertEqual(json.loads(gap['data'])['status'], 410)
+                until(lambda: b'line 180\n' in text.data, 'the text')
+                self.assertRegex(text.data, rb'line 50\n-- logwatch: gap: .* --\n')
+                until(lambda: b'line 180"' in ndjson.data, 'the NDJSON')
+                self.assertIn(b'\n{"gap":{', ndjson.data)
+
+    def test_a_log_that_is_gone_for_a_while_is_followed_again(self) -> None:
+        pager = self.pager('away')
+        stream = self.follow(lines_url('away-app', follow=1), STREAM)
+        stream.await_number(50)
+        pager.log().unlink()
+        until(lambda: stream.kinds(), 'an event that says so')
+        pager.write(51, 59)
+        self.assertEqual(stream.await_number(59), list(range(1, 60)))
+        self.assertIn('gap', stream.kinds())
+
+    def test_a_browser_that_was_away_gets_what_it_missed(self) -> None:
+        """By Last-Event-ID, with the file renamed and packed meanwhile."""
+        for change in CHANGES:
+            with self.subTest(change.__name__):
+                pager = self.pager(f'missed_{change.__name__}')
+                with Follower(self.server.address, lines_url(pager.log_name, follow=1), STREAM) as stream:
+                    stream.await_number(50)
+                change(pager)
+                last = max(pager.numbers(pager.page(n=10000)))
+                again = self.follow(lines_url(pager.log_name, follow=1), {**STREAM, 'Last-Event-ID': stream.last_id()})
+                self.assertEqual(again.await_number(last), list(range(51, last + 1)))
+                self.assertEqual(again.kinds(), [])
+
+    def test_where_the_place_is_gone_a_browser_is_told_in_the_stream(self) -> None:
+        """EventSource would never come back after a status other than 200."""
+        name, path = self.log(numbered(1, 50))
+        with Follower(self.server.address, lines_url(name, follow=1), STREAM) as stream:
+            stream.await_number(50)
+        path.write_text(numbered(101, 180))
+        again = self.follow(lines_url(name, follow=1), {**STREAM, 'Last-Event-ID': stream.last_id()})
+        self.assertEqual(again.status, 200)
+        self.assertEqual(again.await_number(180), list(range(101, 181)))
+        self.assertEqual(again.kinds(), ['gap'])
+
+
+class FollowersAndTheServer(Case):
+    """What followers cost, and what becomes of them when the server ends."""
+
+    def held(self, server: Server) -> int:
+        return len(os.listdir(f'/proc/{server.process.pid}/fd'))
+
+    def planted(self) -> Path:
+        return plant(scratch(), {'app.log': numbered(1, 20)})
+
+    def test_who_hangs_up_costs_nothing_any_more(self) -> None:
+        server = self.serve(root=self.planted())
+        before = self.held(server)
+        threads = []
+        for _ in range(3):
+            streams = [Follower(server.address, lines_url('app', follow=1), STREAM) for _ in range(10)]
+            for number, stream in enumerate(streams):
+                stream.await_number(20)
+                if number % 2:
+                    stream.close()
+                else:
+                    stream.wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+                    stream.close()
+            until(lambda: self.held(server) <= before, 'the descriptors of before', 5)
+            threads.append(server.status('Threads'))
+        self.assertLessEqual(threads[-1], threads[0], 'threads are used again')
+
+    def test_who_does_not_read_is_gone_after_a_while(self) -> None:
+        root = self.planted()
+        # A unix socket: its buffers hold 200 kB, those of TCP up to 10 MB.
+        server = self.serve(root=root, listen=f'unix:{scratch()}/http.sock', constants={'SEND_SECONDS': 0.5})
+        before = self.held(server)
+        lazy = [Follower(server.address, lines_url('app', follow=1), STREAM, reads=False) for _ in range(5)]
+        until(lambda: self.held(server) >= before + 4, 'them to be taken in')
+        eager = Follower(server.address, lines_url('app', follow=1, n=1), STREAM)
+        self.addCleanup(eager.close)
+        with (root / 'app.log').open('a') as log:
+            for number in range(10):
+                log.write(f'{"x" * 500}\n' * 500 + f'block {number}\n')
+        until(lambda: self.held(server) <= before + 2, 'only the one who reads to be left', 20)
+        until(lambda: b'block 9"' in eager.data[-4000:], 'the reader to have all of it', 20)
+        self.assertLess(server.status('VmHWM'), 100_000, 'kB')
+        for stream in lazy:
+            stream.wire.close()
+
+    def test_beyond_the_cap_it_is_503_until_one_goes(self) -> None:
+        server = self.serve(root=self.planted(), constants={'FOLLOWERS_MAX': 3})
+        streams = [Follower(server.address, lines_url('app', follow=1), STREAM) for _ in range(3)]
+        reply = server.get(lines_url('app', follow=1), STREAM)
+        self.assertProblem(reply, 503)
+        self.assertTrue(reply.headers['Retry-After'].isdigit())
+        self.assertEqual(server.get('/logs/app?n=1').status, 200)
+        streams.pop().close()
+        until(lambda: self.is_taken(server), 'a place to be free', 5)
+        for stream in streams:
+            stream.close()
+
+    def is_taken(self, server: Server) -> bool:
+        with Follower(server.address, lines_url('app', follow=1), STREAM) as stream:
+            return stream.status == 200
+
+    def test_refused_and_failed_streams_give_their_places_back(self) -> None:
+        server = self.serve(root=self.planted(), constants={'FOLLOWERS_MAX': 2})
+        for _ in range(3):
+            for target in ('/logs/nope?follow=1', '/logs/app?follow=1&re=(', '/logs/app?follow=1&q='):
+                self.assertIn(server.get(target, STREAM).status, (400, 404))
+            with server.wire() as wire:
+                wire.send(head_bytes('/logs/app?follow=1', STREAM, 'HEAD'))
+                self.assertEqual(wire.answer('HEAD').status, 200)
+        self.assertTrue(self.is_taken(server))
+
+    def test_a_stream_ends_in_good_order_after_its_time(self) -> None:
+        server = self.serve(root=self.planted(), constants={'FOLLOW_SECONDS': 0.5})
+        for headers in (STREAM, {}):
+            stream = Follower(server.address, lines_url('app', follow=1), headers)
+            stream.end()
+            self.assertTrue(stream.ended)
+
+    def test_sigterm_ends_streams_in_good_order_and_the_next_server_goes_on(self) -> None:
+        root = self.planted()
+        pager, state = Pager(root), str(scratch())
+        server = self.serve('--state-dir', state, root=root)
+        streams = [Follower(server.address, lines_url('app', follow=1), STREAM) for _ in range(5)]
+        for stream in streams:
+            stream.await_number(20)
+        began = time.monotonic()
+        server.stop()
+        self.assertLess(time.monotonic() - began, 3)
+        for stream in streams:
+            stream.end()
+            self.assertTrue(stream.ended)
+        rename_and_create(pager)
+        pager.compress('.1', '.1.gz')
+        server = self.serve('--state-dir', state, root=root)
+        with Follower(server.address, lines_url('app', follow=1), {**STREAM, 'Last-Event-ID': streams[0].last_id()}) as again:
+            self.assertEqual(again.await_number(80), list(range(51, 81)))
+
+    def test_a_stream_does_not_hold_up_other_answers(self) -> None:
+        server = self.serve('--workers', '1', root=self.planted())
+        streams = [Follower(server.address, lines_url('app', follow=1), STREAM) for _ in range(20)]
+        for _ in range(5):
+            began = time.monotonic()
+            self.assertEqual(len(server.get('/logs/app?n=5').text.splitlines()), 5)
+            self.assertLess(time.monotonic() - began, 0.5)
+        used = server.cpu_seconds()
+        time.sleep(1)      # the cost of a second of silence, with 20 followers
+        self.assertLess(server.cpu_seconds() - used, 0.06)
+        for stream in streams:
+            stream.close()
+
+    @requires('gunicorn')
+    def test_where_the_server_has_one_thread_it_is_a_batch_and_when_to_come_back(self) -> None:
+        root = self.planted()
+        gunicorn = Gunicorn(root, '-k', 'sync')
+        self.addCleanup(gunicorn.stop)
+        last = ''
+        for first in (1, 21, 26):
+            if first > 1:
+                Pager(root).write(first, first + 4)
+            stream = Follower(gunicorn.socket, lines_url('app', follow=1, n=50), {**STREAM, **({'Last-Event-ID': last} if last else {})})
+            stream.end()
+            self.assertEqual(stream.events()[0], {'retry': str(logwatch.RETRY_SECONDS * 1000)})
+            self.assertEqual(stream.numbers(), list(range(first, 21 if first == 1 else first + 5)))
+            last = stream.last_id()
+        self.assertEqual(gunicorn.get('/logs/app?n=1').status, 200)
+
+    @requires('gunicorn')
+    def test_under_gunicorns_threads_it_streams(self) -> None:
+        root = self.planted()
+        gunicorn = Gunicorn(root, '-k', 'gthread', '--threads', '4')
+        self.addCleanup(gunicorn.stop)
+        with Follower(gunicorn.socket, lines_url('app', follow=1), STREAM) as stream:
+            stream.await_number(20)
+            Pager(root).write(21, 25)
+            self.assertEqual(stream.await_number(25), list(range(1, 26)))
+            self.assertEqual(gunicorn.get('/logs/app?n=1').status, 200)
+
+
+ROTATION_MODES = {
+    'create': 'create', 'copytruncate': 'copytruncate', 'dateext': 'create\n dateext\n dateformat -%Y%m%d-%s', 'compress': 'create\n compress',
+    'delaycompress': 'create\n compress\n delaycompress', 'copytruncate and compress': 'copytruncate\n compress'}
+
+LOSSY_MODES = ('copytruncate', 'copytruncate and compress', 'compress')     # in which logrotate itself loses lines
+
+
+class Torture:
+    """A writer of numbered lines and logrotate, at work on one log."""
+
+    def __init__(self, mode: str, rounds: int) -> None:
+        self.mode, self.rounds = mode, rounds
+        self.chance = random.Random(mode)
+        self.home = scratch()
+        self.log = plant(scratch(), {'app.log': 'line 0\n'}) / 'app.log'
+        self.written = 0
+        self.complaints = ''
+        self._stop = threading.Event()
+        config = plant(self.home, {'conf': f'{self.log} {{\n rotate 1000\n missingok\n size 1\n {ROTATION_MODES[mode]}\n}}\n'}) / 'conf'
+        config.chmod(0o644)
+        self._command = [str(find_tool('logrotate')), '-s', str(self.home / 'state'), '-f', str(config)]
+        self._writer = threading.Thread(target=self._write)
+        self._rotator = threading.Thread(target=self._rotate)
+
+    def start(self) -> None:
+        self._writer.start()
+        self._rotator.start()
+
+    def _write(self) -> None:
+        """Write in bursts; some time after a rename, open the file anew, as daemons do on a signal."""
+        file = self.log.open('ab', 0)
+        while not self._stop.is_set():
+            for _ in range(self.chance.randint(1, 30)):
+                self.written += 1
+                file.write(b'%s line %d\n' % (b'x' * self.chance.randint(0, 200), self.written))
+            if not self._is_the_live_one(file) and self.chance.random() < .2:
+                file.close()
+                file = self.log.open('ab', 0)
+            self._stop.wait(self.chance.random() * 0.004)
+        file.close()
+
+    def _is_the_live_one(self, file: Any) -> bool:
+        try:
+            return self.log.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            return True
+
+    def _rotate(self) -> None:
+        for _ in range(self.rounds):
+            self._stop.wait(self.chance.random() * 0.2)
+            began = int(time.time())
+            done = subprocess.run(self._command, capture_output=True, text=True)
+            # A writer that has not reopened its file yet: gzip says so, and what it does not get is lost on disk.
+            self.complaints += '' if 'file size changed while zipping' in done.stderr else done.stderr
+            while 'dateext' in self.mode and int(time.time()) == began:     # its names are the seconds
+                self._stop.wait(0.05)
+        self._stop.set()
+
+    def is_over(self) -> bool:
+        return not self._writer.is_alive() and not self._rotator.is_alive()
+
+    def on_disk(self) -> set[int]:
+        """The numbers that there are: copytruncate itself loses some."""
+        rows = b''.join(whole_lines(read_with_tools(path)) for path in self.log.parent.iterdir()).splitlines()
+        return {int(row.split()[-1]) for row in rows}
+
+
+class Witness(NamedTuple):
+    """What a reader of the tortured log saw: the numbers in order, and None for each gap that it was told of."""
+
+    seen: list[int | None]
+
+    def doubled(self) -> list[int]:
+        return [number for number, count in Counter(self.seen).items() if number is not None and count > 1]
+
+    def lost(self, there: set[int]) -> list[int]:
+        """Numbers that it neither saw nor was told to miss."""
+        missing = there - {number for number in self.seen if number is not None}
+        for place, number in enumerate(self.seen):
+            if number is None:
+                before = max((seen for seen in self.seen[:place] if seen is not None), default=0)
+                behind = next((seen for seen in self.seen[place:] if seen is not None), max(there) + 1)
+                missing -= set(range(before, behind))
+        return sorted(missing)
+
+
+@requires('logrotate', 'zcat')
+class RotationTorture(Case):
+    """Real logrotate under a writer: a pager and followers that come and go see every line that there is, once."""
+
+    ROUNDS = int(os.environ.get('LOGWATCH_TEST_TORTURE', '8'))
+
+    def page(self, server: Server, torture: Torture, cursor: str, witness: Witness) -> None:
+        """Read forward, page by page, until all has been read that there is."""
+        chance = random.Random(torture.mode)
+        while True:
+            over = torture.is_over()
+            reply = server.get(lines_url('app', after=cursor, n=chance.choice((3, 50, 1000)), format='json'))
+            document = reply.json()
+            if reply.status == 410:
+                witness.seen.append(None)
+                cursor = document['oldest']
+                continue
+            self.assertEqual(reply.status, 200, document)
+            witness.seen.extend(int(entry['message'].split()[-1]) for entry in document['entries'])
+            cursor = str(urllib.parse.parse_qs(document['next'][1:])['after'][0])
+            if over and not document['entries']:
+                return
+
+    def follow(self, server: Server, torture: Torture, cursor: str, witness: Witness, seed: int) -> None:
+        """Follow, hang up at random, and come back with the last id."""
+        chance = random.Random(seed)
+        idle = 0
+        while idle < 2:
+            over = torture.is_over()
+            with Follower(server.address, lines_url('app', follow=1), {**STREAM, 'Last-Event-ID': cursor}) as stream:
+                self.assertEqual(stream.status, 200)
+                time.sleep(0.3 if over else chance.random() * 0.4)
+            for event in stream.events():
+                if 'event' in event:
+                    witness.seen.extend([None] if event['event'] == 'gap' else [])
+                elif 'data' in event:
+                    witness.seen.append(int(json.loads(event['data'])['message'].split()[-1]))
+            cursor = stream.last_id() or cursor
+            idle += over and not stream.last_id()
+
+    def test_every_line_is_seen_once_in_each_mode(self) -> None:
+        for mode in ROTATION_MODES:
+            with self.subTest(mode):
+                torture = Torture(mode, self.ROUNDS)
+                server = self.serve(root=torture.log.parent)
+                cursor = server.get('/logs/app?format=json').json()['entries'][-1]['cursor']
+                witnesses = [Witness([]) for _ in range(3)]
+                failures: list[BaseException] = []
+
+                def watched(work: Callable[..., None], *args: object) -> None:
+                    try:
+                        work(*args)
+                    except BaseException as failure:
+                        failures.append(failure)
+
+                readers = [threading.Thread(target=watched, args=(self.page, server, torture, cursor, witnesses[0]))]
+                readers += [threading.Thread(target=watched, args=(self.follow, server, torture, cursor, witnesses[seed], seed))
+                            for seed in (1, 2)]
+                torture.start()
+                for reader in readers:
+                    reader.start()
+                for reader in readers:
+                    reader.join()
+                self.assertEqual((failures, torture.complaints), ([], ''))
+                there = torture.on_disk() - {0}
+                self.assertGreater(len(there), 100)
+                for witness in witnesses:
+                    self.assertEqual((witness.doubled(), witness.lost(there)), ([], []))
+                    self.assertLessEqual(witness.seen.count(None), self.ROUNDS if mode in LOSSY_MODES else 0)
+                server.stop()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
