@@ -99,8 +99,9 @@ __all__ = ["application", "main"]
 # --------------------------------------------------------------------------------------------------------------------
 LINES_MAX = 10_000              # lines an answer; a page, not a download: /raw is for that
 LINE_BYTES = 65_536             # bytes of a line that are shown; the rest is counted and left out
+PACKED_LINE_BYTES = 64 << 20    # of a line in a gzip file: 1 GiB of zeros, packed in 1 MB, takes 2 s to unpack
 PAGE_BYTES = 4 << 20            # bytes of lines an answer; with JSON's escapes it still fits the 40 MB of a request
-BLOCK_BYTES = 1 << 20           # bytes a read; larger ones gain nothing once the kernel reads ahead
+BLOCK_BYTES = 1 << 18           # bytes a read; larger ones gain nothing, and cost memory
 FIRST_BLOCK_BYTES = 1 << 16     # bytes of the first read backward: most answers need no second one
 TAIL_BYTES = 64                 # bytes before a place that its cursor fingerprints
 HEAD_BYTES = 256                # bytes at the start of a file that its cursors fingerprint
@@ -975,8 +976,8 @@ class Memory:
 
 
 def is_text(root: str, file: File) -> bool:
-    """Whether a file looks like a log. One that begins with NULs may: copytruncate under a writer that does not append
-    leaves a hole there. What cannot be read is listed, hence True."""
+    """Whether a file looks like a log: it may begin with NULs, where copytruncate under a writer that does not append
+    left a hole, and hold a few elsewhere. What cannot be read is listed, hence True."""
     try:
         fd = open_below(root, file.parts)
     except (Unreadable, Moved):
@@ -988,7 +989,7 @@ def is_text(root: str, file: File) -> bool:
             head = opened.read(SNIFF_BYTES).lstrip(b"\0")
             opened.seek(max(0, file.size - SNIFF_BYTES))
             tail = opened.read(SNIFF_BYTES).lstrip(b"\0")
-            return b"\0" not in head + tail and (bool(tail) or not file.size)
+            return (head + tail).count(b"\0") <= len(head + tail) // 32 and (bool(tail) or not file.size)
         except (OSError, EOFError, zlib.error):
             return True
 
@@ -1039,8 +1040,10 @@ class Catalogue:
         """Every log, by name; those that cannot be listed carry the reason."""
         if self.config.log:
             return [self._list(pattern) for pattern in self._configured.values()]
-        logs, closed = self._discover()
-        return sorted([log for log in logs if self._is_text(log)] + closed, key=lambda log: log.name)
+        found, closed = self._discover()
+        texts = [(pattern, log) for pattern, log in found if self._is_text(log)]
+        self._discovered = {pattern.name: pattern for pattern, _ in texts}
+        return sorted([log for _, log in texts] + closed, key=lambda log: log.name)
 
     def find(self, name: str) -> Log:
         """One log; only its own folder is listed. Raises Problem 404, or 403 with the reason."""
@@ -1068,25 +1071,23 @@ class Catalogue:
                 raise
             return Log(pattern.name, pattern.root, (), Unreadable(f"{pattern.root}: {error.strerror}"))
 
-    def _discover(self) -> tuple[list[Log], list[Log]]:
+    def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
         """The rotation sets below log_root, and a Log with a problem for each closed folder."""
         root = self.config.log_root
         closed: list[tuple[str, ...]] = []
         sets: dict[tuple[str, ...], list[File]] = {}
         for file in itertools.islice(walk(root, (), closed), FILES_MAX):
             sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
-        patterns: dict[str, Pattern] = {}
-        logs = []
+        found: dict[str, tuple[Pattern, Log]] = {}
         for (*folders, stem), files in sorted(sets.items()):
             if BINARY_NAME.fullmatch(stem):
                 continue
             name = log_name(folders, stem)
-            if name in patterns:
+            if name in found:
                 name += "~" + hashlib.blake2b(os.fsencode("/".join((*folders, stem))), digest_size=3).hexdigest()
-            patterns[name] = Pattern(name, root, tuple(map(glob_escape, folders)), glob_escape(stem))
-            logs.append(Log(name, root, finished(files)))
-        self._discovered = patterns
-        return logs, [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
+            pattern = Pattern(name, root, tuple(map(glob_escape, folders)), glob_escape(stem))
+            found[name] = pattern, Log(name, root, finished(files))
+        return list(found.values()), [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
@@ -1154,7 +1155,7 @@ class Packed:
 
     def __init__(self, fd: int, budget: Budget, name: str) -> None:
         found = os.fstat(fd)
-        self._raw, self._budget, self._name = os.fdopen(fd, "rb"), budget, name
+        self._raw, self._budget, self._name, self._ended = os.fdopen(fd, "rb"), budget, name, False
         self.size, self.mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
         self._rewind()
         self.head = self.read(0, HEAD_BYTES)
@@ -1179,11 +1180,18 @@ class Packed:
         self._start, self._data = max(offset, self._start), b"".join(pieces)
         return self._data[:count]
 
+    def end(self, reason: str) -> None:
+        """Read no further, and have the scan's notes say why."""
+        self._budget.notes.append(f"{self._name}: {reason}")
+        self._ended = True
+
     def before(self, offset: int) -> bytes:
         """The TAIL_BYTES before a place, fewer at the start of the file or where it does not reach so far."""
         return self.read(max(0, offset - TAIL_BYTES), min(offset, TAIL_BYTES))
 
     def _more(self, count: int) -> bytes:
+        if self._ended:
+            return b""
         try:
             piece = self._gzip.read1(count)
         except (OSError, EOFError, zlib.error) as error:
@@ -1212,7 +1220,10 @@ class Block(NamedTuple):
 
 def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int | None) -> tuple[int, bytes]:
     """Where the long line ends that `start` is in the midst of, and the bytes before that place."""
+    limit = start + PACKED_LINE_BYTES
     while budget.stop == "complete":
+        if isinstance(source, Packed) and start > limit:
+            source.end(f"a line is longer than {PACKED_LINE_BYTES >> 20} MiB: what follows is not read")
         data = source.read(start, BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - start))
         length = data.find(b"\n") + 1 or len(data)
         before = (before + data[max(0, length - TAIL_BYTES):length])[-TAIL_BYTES:]
@@ -1274,7 +1285,7 @@ def backward(source: Plain, end: int, budget: Budget, bottom: int = 0, margin: i
             yield Block(begin, source.read(begin, LINE_BYTES), source.before(begin), end - begin - LINE_BYTES,
                         data[-TAIL_BYTES:])
             end = begin
-        size = min(size * 4, BLOCK_BYTES)
+        size = min(size * 2, BLOCK_BYTES)
 
 
 Span = tuple[int, int]                                              # start and end of a line in a block's data
@@ -1744,6 +1755,7 @@ class Criteria(NamedTuple):
     since: float | None = None
     until: float | None = None
     level: int | None = None
+    blind: bool = False     # not even the time that the search takes may tell of what is hidden
 
     def is_timed(self) -> bool:
         """Whether lines are found by their time."""
@@ -1838,11 +1850,13 @@ def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], i
               matches: Callable[[Sequence[bytes]], Sequence[bool]] | None, hide: Hide | None) -> Pick:
     """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
 
-    The longest fixed string finds the lines; what is left is asked of them as `hide` leaves them, so that no search can
-    tell what is hidden.
+    The longest fixed string finds the lines; what is left is asked of them as `hide` leaves them, so that no answer
+    tells of what is hidden. A blind search asks all of every line as it is hidden, and takes as long whatever it looks
+    for.
     """
     case = criteria.ignore_case
-    word = max((needle(text, case) for text in (*criteria.words, literal_of(criteria.pattern))), key=len, default=b"")
+    fixed = () if criteria.blind else (*criteria.words, literal_of(criteria.pattern))
+    word = max((needle(text, case) for text in fixed), key=len, default=b"")
     tests = [contains(text, case) for text in criteria.words if hide or case or text.encode() != word]
     tests += [functools.partial(lacks, contains(text, case)) for text in criteria.unwanted]
     if criteria.level is not None:
@@ -2535,10 +2549,11 @@ class Watch:
 
 
 def newest_state(log: Log) -> object:
-    """What changes with the files that are written: the live one, and the one before it, that may get late lines."""
+    """What changes with the files that are written, the live one and the one before it that may get late lines, and
+    with the names in their folders."""
     states: list[object] = []
-    for file in log.files[-2:]:
-        path = os.path.join(log.root, *file.parts)
+    paths = {os.path.join(log.root, *file.parts): None for file in log.files[-2:]}
+    for path in (*paths, *dict.fromkeys(map(os.path.dirname, paths))):
         try:
             found = os.stat(path, follow_symlinks=False)
             states.append((found.st_ino, found.st_size, found.st_mtime_ns))
@@ -2807,8 +2822,8 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
     """Return what is wrong with one log's rotation, as it is and as it will be after the next run."""
     found = matching(path, stanzas)
     if not found:
-        entry = os.lstat(path)
-        if entry.st_size < GROWN_BYTES or entry.st_mtime < time.time() - GROWING_SECONDS:
+        entry = os.lstat(path) if os.path.lexists(path) else None       # a missing one is why_unreadable()'s
+        if not entry or entry.st_size < GROWN_BYTES or entry.st_mtime < time.time() - GROWING_SECONDS:
             return []
         return [Finding(path, "grows for ever", "no logrotate stanza names it", "write to /etc/logrotate.d/local:\n"
                         f"{quoted(path)} {{\n\tweekly\n\trotate 4\n\tmissingok\n\tcreate 0640 root adm\n}}")]
@@ -4671,6 +4686,7 @@ class Site:
         self._verdict_until = 0.0
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
+        self._followed: dict[str, tuple[Log, object]] = {}
         self.streams = threading.BoundedSemaphore(FOLLOWERS_MAX)
         self.stopping = threading.Event()
 
@@ -4682,13 +4698,20 @@ class Site:
             return self._watches[name]
 
     def _look(self, name: str) -> object:
+        """What changes with a log, looked at for followers."""
         if self.journal_unit(name) is not None:
             return [os.stat(path).st_mtime_ns for folder in JOURNAL_FOLDERS
                     for path in glob.glob(f"{glob.escape(folder)}/*/*.journal") if os.path.exists(path)]
+        known = self._followed.get(name)
+        if known and newest_state(known[0]) == known[1]:
+            return known[1]
         try:
-            return newest_state(self.catalogue.find(name))
+            log = self.catalogue.find(name)             # listed again only when something has changed
         except Problem as problem:
             return str(problem)
+        state = newest_state(log)
+        self._followed[name] = log, state
+        return state
 
     def journal_unit(self, name: str) -> str | None:
         """The unit that a log has out of the journal, '' for all of the journal, None for a log of files."""
@@ -4720,13 +4743,13 @@ class Site:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
         return time.monotonic() < self._verdict_until
 
-    def verdict(self) -> Verdict:
-        """The verdict on this box, made again when it is older than VERDICT_SECONDS."""
+    def verdict(self, facts: Facts | None = None) -> Verdict:
+        """The verdict on this box, made again, of `facts` or new ones, when it is older than VERDICT_SECONDS."""
         with self._lock:
             if not self._verdict or not self.is_fresh():
                 if time.monotonic() > self._counted + TALLY_SECONDS:
                     self.count_logs()
-                self._verdict = evaluate(self._health, self._log_checks)
+                self._verdict = evaluate(self._health, self._log_checks, facts)
                 self._verdict_until = time.monotonic() + VERDICT_SECONDS
             return self._verdict
 
@@ -4809,10 +4832,13 @@ def answer_logs(site: Site, request: Request, args: Args) -> Response:
     return reply("text", text)
 
 
-def criteria_of(args: Args) -> Criteria:
-    """What lines must be, of the parameters."""
-    return Criteria(args.get("q", ()), args.get("not", ()), args.get("re", ""), args.get("i", False), args.get("since"),
-                    args.get("until"), args.get("level"))
+def criteria_of(site: Site, args: Args, hide: Hide | None) -> Criteria:
+    """What lines must be, of the parameters. Where there are no tokens, who asks may have /raw, so the time that a
+    search takes gives nothing away; but what only hiding puts into lines has to be looked for in hidden ones."""
+    words = args.get("q", ())
+    blind = bool(hide) and (bool(site.config.tokens) or site.config.pseudonyms or any("masked" in text for text in words))
+    return Criteria(words, args.get("not", ()), args.get("re", ""), args.get("i", False), args.get("since"),
+                    args.get("until"), args.get("level"), blind)
 
 
 @functools.cache
@@ -4883,9 +4909,9 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
 
 def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
     """A page of a log's lines, with the survey of its files. Raises Problem."""
-    criteria = criteria_of(args)
     budget = Budget(gone=request.gone)
     hide = hiding(site, request)
+    criteria = criteria_of(site, args, hide)
     unit = site.journal_unit(name)
     if unit is not None and any(letter in args for letter in "ABC"):
         raise Problem(400, "parameters A, B and C are not for the journal; allowed: for logs in files")
@@ -5137,9 +5163,9 @@ def answer_health(site: Site, request: Request, args: Args, check: str = "") -> 
 
 def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
-    verdict = site.verdict()
+    facts = Facts(site.host)
     site.count_logs()
-    samples = itertools.chain(collect(Facts(site.host), verdict), tally_samples(site.tallies))
+    samples = itertools.chain(collect(facts, site.verdict(facts)), tally_samples(site.tallies))
     return reply("metrics", render(samples, HELPS))
 
 
@@ -6131,7 +6157,7 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
     """Serve until SIGTERM."""
     if not is_loopback(config.listen) and not config.tokens:
         raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and there is no token; "
-                          "allowed: a loopback address or unix:PATH, with Nginx in front, or a token (logwatch.py token NAME)")
+                          "allowed: a loopback address or unix:PATH, with Nginx in front; or a token")
     if os.geteuid() == 0:
         write_stderr("logwatch: warning: running as root, so every local user can now read every log through "
                      f"{config.listen}; run it as a user of group adm instead, "

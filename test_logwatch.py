@@ -40,7 +40,7 @@ import urllib.parse
 import wsgiref.util
 import wsgiref.validate
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -79,10 +79,21 @@ def can_bind_ipv6() -> bool:
     return True
 
 
+JOURNAL_REMOTE = '/usr/lib/systemd/systemd-journal-remote'
+
+
+def can_mount() -> bool:
+    """Whether a process may have mounts of its own: root, and no container that forbids it."""
+    probe = ['unshare', '-m', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']
+    return find_tool('unshare') is not None and not subprocess.run(probe, capture_output=True).returncode
+
+
 CONDITIONS: dict[str, Callable[[], object]] = {  # what is not an executable in PATH
     'h11': lambda: importlib.util.find_spec('h11'),
     'ipv6': can_bind_ipv6,
     'root': lambda: os.geteuid() == 0,
+    'systemd-journal-remote': lambda: os.access(JOURNAL_REMOTE, os.X_OK),
+    'mount namespaces': can_mount,
 }
 
 
@@ -292,13 +303,14 @@ READY_LINE = re.compile(r'serving on (?:http://(\[?[\w.:]+\]?):(\d+)|unix:(\S+))
 class Server:
     """logwatch.py as a child process, ready to answer once constructed; its log root is below self.root.
 
-    options: the command line; constants: module limits to replace; inherit: a listening socket given as systemd would.
+    options: the command line; constants: module limits to replace; inherit: a listening socket given as systemd would;
+    wrap: a command that becomes the one behind it.
     Its stderr goes to a file: a pipe that nobody reads would one day stop the server.
     """
 
     def __init__(self, *options: str, root: Path | None = None, listen: str = '127.0.0.1:0', user: int = 0,
                  environ: Mapping[str, str] | None = None, constants: Mapping[str, float] | None = None,
-                 inherit: socket.socket | None = None) -> None:
+                 inherit: socket.socket | None = None, wrap: Sequence[str] = ()) -> None:
         self.home = scratch()
         self.root = root or self.home
         self.errors = self.home / 'stderr'
@@ -306,7 +318,7 @@ class Server:
         argv += [] if '--state-dir' in options else ['--state-dir', str(self.home / 'state')]
         argv += [] if inherit else ['--listen', listen]
         argv += [] if '--rate' in options else ['--rate', '0']     # tests ask faster than people do
-        command = self._command(argv, dict(constants or {}), user)
+        command = [*wrap, *self._command(argv, dict(constants or {}), user)]
         if inherit:  # LISTEN_PID must be the child's own number, which only the child knows
             command = ['/bin/sh', '-c', f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{inherit.fileno()}', 'sh', *command]
         with self.errors.open('wb') as stderr:
@@ -4602,6 +4614,263 @@ class RotationTorture(Case):
                     self.assertEqual((witness.doubled(), witness.lost(there)), ([], []))
                     self.assertLessEqual(witness.seen.count(None), self.ROUNDS if mode in LOSSY_MODES else 0)
                 server.stop()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the journal: against journalctl, on a journal made here; and what its entries may hold
+# ----------------------------------------------------------------------------------------------------------------------
+
+BOOT_ID = '0123456789abcdef0123456789abcdef'
+ENTRY_CURSOR = f's={BOOT_ID};i=31;b={BOOT_ID};m=2dc6c00;t=6474848fcac00;x=b9aecf3689e2c9dd'
+
+
+def entry_json(**fields: object) -> bytes:
+    """A line of `journalctl -o json`; None leaves a field out."""
+    record = {'__CURSOR': ENTRY_CURSOR, '__REALTIME_TIMESTAMP': '1767225648250000', '_HOSTNAME': 'box', 'SYSLOG_IDENTIFIER': 'app',
+              '_PID': '7', 'PRIORITY': '4', '_SYSTEMD_UNIT': 'app.service', 'MESSAGE': 'text', **fields}
+    return json.dumps({name: value for name, value in record.items() if value != 'absent'}).encode() + b'\n'
+
+
+class JournalEntries(Case):
+    """What journalctl's JSON may hold, as lines."""
+
+    def entry(self, **fields: object) -> tuple[str, Any]:
+        with zone('UTC'):
+            found = logwatch.journal_entry(entry_json(**fields))
+        assert found
+        self.assertEqual(found[0], ENTRY_CURSOR)
+        return found[1].text.decode('utf-8', 'backslashreplace'), found[2]
+
+    def test_one_reads_as_short_iso_prints_it(self) -> None:
+        text, details = self.entry()
+        self.assertEqual(text, '2026-01-01T00:00:48+00:00 box app[7]: text')
+        self.assertEqual((details.time, details.level, details.message), (1767225648.25, 4, 'text'))
+        self.assertEqual(details.fields['unit'], 'app.service')
+
+    def test_messages_of_every_kind(self) -> None:
+        for message, expected in ((list(b'caf\xe9 \xff'), 'caf\\xe9 \\xff'), (list('été'.encode()), 'été'), (None, ''), ('absent', ''), ('', ''),
+                                  (['one', 'two'], 'one two'), ([list(b'\xff'), 'two'], '\\xff two'), ([], ''), ('first\nsecond\n', 'first\nsecond\n'),
+                                  ('a\0b', 'a\0b'), ('x' * 100_000, 'x' * 100_000), (5, '5'), ([256, -1], '256 -1')):
+            with self.subTest(str(message)[:30]):
+                text, details = self.entry(MESSAGE=message)
+                self.assertEqual(details.message, expected)
+                self.assertNotIn('\n', text, 'an entry is one line')
+                self.assertTrue(text.startswith('2026-01-01T00:00:48+00:00 box app[7]: ' + expected[:6].replace('\n', ' ')))
+                self.assertLessEqual(len(text), logwatch.LINE_BYTES)
+
+    def test_what_is_missing_is_left_out(self) -> None:
+        for fields, expected in (({'SYSLOG_IDENTIFIER': 'absent', '_COMM': 'cron'}, 'box cron[7]: text'),
+                                 ({'SYSLOG_IDENTIFIER': 'absent'}, 'box unknown[7]: text'), ({'_PID': 'absent'}, 'box app: text'),
+                                 ({'_PID': 'absent', 'SYSLOG_PID': '9'}, 'box app[9]: text')):
+            self.assertEqual(self.entry(**fields)[0].partition(' ')[2], expected)
+        for priority, level in (('absent', None), (None, None), ('0', 0), ('7', 7), ('8', None), ('x', None), ([1, 2], None), ('04', None)):
+            self.assertEqual(self.entry(PRIORITY=priority)[1].level, level, priority)
+
+    def test_what_is_no_entry_is_passed_over(self) -> None:
+        for data in (b'', b'\n', b'[]', b'5', b'null', b'{', b'{"MESSAGE":"x"}', b'{"__CURSOR":"x","__REALTIME_TIMESTAMP":"soon"}',
+                     b'{"__CURSOR":"x","__REALTIME_TIMESTAMP":null}', b'[' * 100_000, b'\xff', entry_json()[:-20]):
+            self.assertIsNone(logwatch.journal_entry(data), data[:40])
+
+
+class JournalArguments(Case):
+    """Nothing that a client sends reaches journalctl but numbers and cursors that were checked."""
+
+    def test_a_cursor_comes_back_as_it_went(self) -> None:
+        for behind in (True, False):
+            cursor = logwatch.JournalCursor(behind, ENTRY_CURSOR)
+            self.assertEqual(logwatch.parse_any_cursor(logwatch.encode_journal_cursor(cursor)), cursor)
+
+    def test_another_text_is_no_cursor(self) -> None:
+        hostile = ['', '--output=export', f'{ENTRY_CURSOR}\n', f'{ENTRY_CURSOR} --root=/', f' {ENTRY_CURSOR}', ENTRY_CURSOR.upper(),
+                   ENTRY_CURSOR.replace('i=31', 'i='), ENTRY_CURSOR.replace('i=31', 'i=31;i=31'), ENTRY_CURSOR + ';u=1', '\0', 'é',
+                   ENTRY_CURSOR.replace('i=31', 'i=' + '1' * 17), '$(id)', ';'.join(reversed(ENTRY_CURSOR.split(';')))]
+        for kind in ('~a', '~b'):
+            for text in hostile:
+                encoded = base64.urlsafe_b64encode(text.encode()).decode()
+                for padded in (encoded, encoded.rstrip('=')):
+                    with self.subTest(text), self.assertRaises(ValueError):
+                        logwatch.parse_any_cursor(kind + padded)
+        good = base64.urlsafe_b64encode(ENTRY_CURSOR.encode()).decode().rstrip('=')
+        for text in ('~c' + good, '~' + good, '~A' + good, '~a' + good[:-1] + '!', '~a ' + good, '~a', '~'):
+            with self.subTest(text), self.assertRaises(ValueError):
+                logwatch.parse_any_cursor(text)
+
+    def test_the_arguments_hold_no_text_of_the_client(self) -> None:
+        criteria = logwatch.Criteria(words=('CLIENT',), unwanted=('CLIENT',), pattern='CLIENT', ignore_case=True, since=1.5, until=2e9, level=4)
+        for place in (None, logwatch.JournalCursor(True, ENTRY_CURSOR), logwatch.JournalCursor(False, ENTRY_CURSOR)):
+            for reverse in (True, False):
+                arguments = logwatch.journal_arguments('ssh.service', criteria, place, reverse)
+                self.assertEqual(arguments[0].rpartition('/')[2], 'journalctl')
+                self.assertEqual([text for text in arguments[1:] if 'CLIENT' in text or not text.startswith('--')], [])
+                self.assertIn('--unit=ssh.service', arguments)
+                self.assertIn('--priority=4', arguments)
+
+
+def export_entry(moment: float, number: int, **fields: str | bytes | None) -> bytes:
+    """An entry in journald's export format; bytes go in its binary form. None leaves a field out."""
+    record: dict[str, str | bytes | None] = {
+        '__REALTIME_TIMESTAMP': str(int(moment * 1e6)), '__MONOTONIC_TIMESTAMP': str((number + 1) * 1000), '_BOOT_ID': BOOT_ID, '_HOSTNAME': 'box',
+        'SYSLOG_IDENTIFIER': 'app', '_PID': '7', 'PRIORITY': str(number % 8), '_SYSTEMD_UNIT': ('ssh', 'cron')[number % 2] + '.service',
+        'MESSAGE': f'{"error " * (number % 3 == 0)}line {number}', **fields}
+    lines = [f'{name}={value}'.encode() if isinstance(value, str) else name.encode() + b'\n' + len(value).to_bytes(8, 'little') + value
+             for name, value in record.items() if value is not None]
+    return b'\n'.join(lines) + b'\n\n'
+
+
+@requires('root', 'journalctl', 'systemd-journal-remote', 'mount namespaces')
+class RealJournal(Case):
+    """A journal as journald writes it, in the place where journald keeps it, of this test's own mount namespace."""
+
+    COUNT = 240
+    START = 1767225600     # 2026-01-01T00:00:00Z, two entries a minute
+    root: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.root = scratch()
+        (cls.root / 'journal' / Path('/etc/machine-id').read_text().strip()).mkdir(parents=True)
+        cls.write(export_entry(cls.START + 30 * number, number) for number in range(cls.COUNT))
+        cls.server = cls.serve_class(root=Path('/var/log'), wrap=cls.namespace())
+
+    @classmethod
+    def namespace(cls, *more: str) -> tuple[str, ...]:
+        """A command that runs another one where /var/log is our folder."""
+        mounts = ' && '.join((f'mount --bind {cls.root} /var/log', *more))
+        return ('unshare', '-m', 'sh', '-c', f'{mounts} && exec "$@"', 'sh')
+
+    @classmethod
+    def write(cls, entries: Iterable[bytes]) -> None:
+        """Add entries to the journal."""
+        folder, = (cls.root / 'journal').iterdir()
+        subprocess.run([JOURNAL_REMOTE, '-o', str(folder / 'system.journal'), '-'], input=b''.join(entries), check=True, capture_output=True)
+
+    def journalctl(self, *options: str) -> list[str]:
+        """The messages that journalctl prints, oldest first."""
+        folder, = (self.root / 'journal').iterdir()
+        done = subprocess.run(['journalctl', '-D', str(folder), '-q', '--no-pager', '-o', 'json', '--all', *options], capture_output=True, check=True)
+        return [json.loads(line)['MESSAGE'] for line in done.stdout.splitlines()]
+
+    def ask(self, **parameters: object) -> dict[str, Any]:
+        reply = self.server.get(lines_url('journal', parameters, format='json'))
+        self.assertEqual(reply.status, 200, reply.text)
+        document: dict[str, Any] = reply.json()
+        return document
+
+    def messages(self, document: Mapping[str, Any]) -> list[str]:
+        return [entry['message'] for entry in document['entries']]
+
+    def test_it_is_listed_and_read_like_any_log(self) -> None:
+        row = next(row for row in self.server.get('/logs?format=json').json()['logs'] if row['name'] == 'journal')
+        self.assertEqual((row['format'], row['readable']), ('journal', True))
+        self.assertEqual(self.server.get('/logs/journal?n=2').text.splitlines()[-1].split(' ', 1)[1], f'box app[7]: line {self.COUNT - 1}')
+        entry = self.ask(n=1)['entries'][0]
+        self.assertEqual(list(entry)[:6], ENTRY_KEYS)
+        self.assertEqual(entry['time'][:19], time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(self.START + 30 * (self.COUNT - 1))))
+
+    def test_each_parameter_is_journalctls_own(self) -> None:
+        since, until = self.START + 1800, self.START + 5400
+        for parameters, options in (
+                ({}, ()), ({'n': 5}, ('-n', '5')), ({'level': 'warning'}, ('-p', 'warning')), ({'level': 'emerg'}, ('-p', '0')),
+                ({'since': f'@{since}'}, (f'--since=@{since}',)), ({'until': f'@{until}'}, (f'--until=@{until}',)),
+                ({'since': f'@{since}', 'until': f'@{until}', 'level': 'err'}, (f'--since=@{since}', f'--until=@{until}', '-p', 'err')),
+                ({'since': '2026-01-01 00:30:00 UTC'}, ('--since=2026-01-01 00:30:00 UTC',)), ({'since': '-15m'}, ('--since=-15m',)),
+                ({'until': 'yesterday'}, ('--until=yesterday',)), ({'since': 'today'}, ('--since=today',))):
+            with self.subTest(parameters):
+                self.assertEqual(self.messages(self.ask(**{'n': 10000, **parameters})), self.journalctl(*options))
+
+    def test_words_and_expressions_choose_as_in_a_file(self) -> None:
+        whole = self.journalctl()
+        for parameters, test in (({'q': 'error'}, lambda text: 'error' in text), ({'not': 'error'}, lambda text: 'error' not in text),
+                                 ({'q': 'LINE 1', 'i': 1}, lambda text: 'line 1' in text), ({'re': 'line [0-9]*7$'}, lambda text: text.endswith('7')),
+                                 ({'q': ['error', 'line 9']}, lambda text: 'error' in text and 'line 9' in text)):
+            for n in (3, 10000):
+                with self.subTest(parameters, n=n):
+                    self.assertEqual(self.messages(self.ask(**parameters, n=n)), list(filter(test, whole))[-n:])
+
+    def test_pages_give_every_entry_once(self) -> None:
+        for parameters in ({}, {'q': 'error'}, {'level': 'warning'}, {'since': f'@{self.START + 600}', 'until': f'@{self.START + 6000}'}):
+            with self.subTest(parameters):
+                n = 13 if parameters else 80
+                whole = self.messages(self.ask(**parameters, n=10000))
+                document = self.ask(**parameters, n=n)
+                found = self.messages(document)
+                while document['prev']:
+                    document = self.server.get('/logs/journal' + document['prev']).json()
+                    found = self.messages(document) + found
+                self.assertEqual(found, whole)
+                found = self.messages(document)
+                while document['entries'] or not found:
+                    document = self.server.get('/logs/journal' + document['next']).json()
+                    found += self.messages(document)
+                self.assertEqual(found, whole)
+
+    def test_an_entrys_cursor_is_a_place_in_both_directions(self) -> None:
+        entries = self.ask(n=20)['entries']
+        cursor = entries[9]['cursor']
+        self.assertEqual(self.messages(self.ask(after=cursor)), [entry['message'] for entry in entries[10:]])
+        self.assertEqual(self.messages(self.ask(before=cursor, n=10)), [entry['message'] for entry in entries[:10]])
+        root = plant(scratch(), {'app.log': 'text\n'})
+        self.assertProblem(call(make_application('--log-root', str(root)), lines_url('app', after=cursor)), 400)
+        file_cursor = call(make_application('--log-root', str(root)), '/logs/app?format=json').json()['entries'][0]['cursor']
+        self.assertProblem(self.server.get(lines_url('journal', after=file_cursor)), 400)
+
+    def test_odd_entries_are_read_as_journalctl_reads_them(self) -> None:
+        odd: list[dict[str, str | bytes | None]] = [
+            {'MESSAGE': b'bytes \xff\xfe'}, {'MESSAGE': b'two\nlines'}, {'MESSAGE': b'x' * 90_000}, {'MESSAGE': None}, {'PRIORITY': None},
+            {'SYSLOG_IDENTIFIER': None, '_COMM': 'comm'}, {'MESSAGE': b'esc \x1b[31m'}, {'MESSAGE': ''}, {'_PID': None}, {'MESSAGE': b'nul\0nul'}]
+        odd_root = type('OddJournal', (RealJournal,), {})
+        odd_root.root = scratch()
+        (odd_root.root / 'journal' / Path('/etc/machine-id').read_text().strip()).mkdir(parents=True)
+        odd_root.write(export_entry(self.START + number, number, **fields) for number, fields in enumerate(odd))
+        server = self.serve(root=Path('/var/log'), wrap=odd_root.namespace())
+        entries = server.get('/logs/journal?format=json').json()['entries']
+        self.assertEqual([entry['message'][:20] for entry in entries], [
+            'bytes \\xff\\xfe', 'two\nlines', 'x' * 20, '', 'line 4', 'line 5', 'esc \x1b[31m', '', 'line 8', 'nul\0nul'])
+        self.assertEqual([entry['level'] for entry in entries[3:6]], ['err', None, 'notice'])
+        text = server.get('/logs/journal').body
+        self.assertEqual(text.count(b'\n'), len(odd))
+        self.assertNotRegex(text, rb'[\x00-\x08\x0b-\x1f\x7f]')
+        self.assertEqual(len(server.get('/logs/journal?q=esc').text.splitlines()), 1)
+
+    def test_following_it_sends_new_entries(self) -> None:
+        live = type('LiveJournal', (RealJournal,), {})
+        live.root = scratch()
+        (live.root / 'journal' / Path('/etc/machine-id').read_text().strip()).mkdir(parents=True)
+        live.write(export_entry(self.START + number, number) for number in range(10))
+        server = self.serve(root=Path('/var/log'), wrap=live.namespace())
+        with Follower(server.address, '/logs/journal?follow=1', STREAM) as stream:
+            stream.await_number(9)
+            for first in (10, 15, 20):
+                live.write(export_entry(self.START + number, number) for number in range(first, first + 5))
+                stream.await_number(first + 4)
+            self.assertEqual(stream.numbers(), list(range(25)))
+        live.write(export_entry(self.START + number, number) for number in range(25, 30))
+        with Follower(server.address, '/logs/journal?follow=1&q=error', {**STREAM, 'Last-Event-ID': stream.last_id()}) as again:
+            self.assertEqual(again.await_number(27), [27])
+        until(lambda: not children_of(server.process.pid), 'no journalctl to be left', 3)
+
+    def test_a_units_part_of_it_is_a_log_by_option(self) -> None:
+        server = self.serve('--log', 'ssh=journal:ssh.service', '--log', 'all=journal:', root=Path('/var/log'), wrap=self.namespace())
+        self.assertEqual({row['name'] for row in server.get('/logs?format=json').json()['logs']}, {'ssh', 'all'})
+        entries = server.get('/logs/ssh?format=json&n=10000').json()['entries']
+        self.assertEqual(self.messages({'entries': entries}), self.journalctl('-u', 'ssh.service'))
+        self.assertEqual(len(server.get('/logs/all?n=10000').text.splitlines()), self.COUNT)
+
+    def test_where_it_may_not_be_read_the_reason_and_the_fix_are_listed(self) -> None:
+        for user, more, reason, fix in ((NOBODY, (), 'journal', 'nobody'),
+                                        (0, ('mount --bind /dev/null /usr/bin/journalctl',), 'journalctl is not installed', 'apt-get install systemd'),
+                                        (0, ('mount -t tmpfs tmpfs /var/log',), 'no journal', '')):
+            with self.subTest(reason):
+                server = self.serve(root=Path('/var/log'), user=user, wrap=self.namespace(*more))
+                row = next(row for row in server.get('/logs?format=json').json()['logs'] if row['name'] == 'journal')
+                self.assertIs(row['readable'], False)
+                self.assertIn(reason, row['reason'])
+                self.assertIn(fix, row['fix'])
+                for target in ('/logs/journal', '/logs/journal?follow=1'):
+                    self.assertProblem(server.get(target), 403, 'journal')
+
+    def test_raw_is_refused_with_the_reason(self) -> None:
+        self.assertIn(self.server.get('/logs/journal/raw').status, (400, 404))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
