@@ -1087,7 +1087,8 @@ class Catalogue:
                 name += "~" + hashlib.blake2b(os.fsencode("/".join((*folders, stem))), digest_size=3).hexdigest()
             pattern = Pattern(name, root, tuple(map(glob_escape, folders)), glob_escape(stem))
             found[name] = pattern, Log(name, root, finished(files))
-        return list(found.values()), [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
+        shut = [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
+        return list(found.values()), shut
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
@@ -4836,7 +4837,8 @@ def criteria_of(site: Site, args: Args, hide: Hide | None) -> Criteria:
     """What lines must be, of the parameters. Where there are no tokens, who asks may have /raw, so the time that a
     search takes gives nothing away; but what only hiding puts into lines has to be looked for in hidden ones."""
     words = args.get("q", ())
-    blind = bool(hide) and (bool(site.config.tokens) or site.config.pseudonyms or any("masked" in text for text in words))
+    known = not site.config.tokens and not site.config.pseudonyms and not any("masked" in text for text in words)
+    blind = bool(hide) and not known
     return Criteria(words, args.get("not", ()), args.get("re", ""), args.get("i", False), args.get("since"),
                     args.get("until"), args.get("level"), blind)
 
