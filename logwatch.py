@@ -159,7 +159,8 @@ PIPELINE_MAX = 16               # requests answered from one read before other c
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
 QUERY_MAX = 32                  # parameters a query string
 VALUE_MAX = 4_096               # bytes a parameter's value
-VERDICT_SECONDS = 1.0           # age at which a health verdict is made again
+VERDICT_SECONDS = 0.9           # age at which a health verdict is made again, by a worker
+GRACE_SECONDS = 0.1             # for which the server's loop may still give it, so that it never makes one itself
 
 # --------------------------------------------------------------------------------------------------------------------
 # errors: what can go wrong, with its HTTP status
@@ -620,7 +621,7 @@ def is_loopback(address: Address) -> bool:
 # --------------------------------------------------------------------------------------------------------------------
 # A rotated name: logrotate's numbers (and .old), its dates (-20261122, -2026112214, -20261122-1763800000), the same
 # before the extension, and the suffix of the compressor.
-DATE_PART = r"[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}(?:[-_.T]?\d+)*)"
+DATE_PART = r"[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}\d*(?:[-_.T]\d+){0,4})"    # one way to match: no ReDoS
 PACKING_PART = r"(?P<packing>\.(?:gz|xz|zst|bz2))?"
 ROTATED = re.compile(rf"(?P<stem>.+?)(?:\.(?P<number>\d{{1,4}}|old)|{DATE_PART})?{PACKING_PART}", re.DOTALL)
 DATED = re.compile(rf"(?P<stem>.+?){DATE_PART}(?P<extension>\.log){PACKING_PART}", re.DOTALL)
@@ -894,13 +895,14 @@ def pattern_of_glob(name: str, where: str) -> Pattern:
 
 
 def list_folders(root: str, patterns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The folders below root whose names match, one pattern a level; unreadable ones raise OSError."""
+    """The folders below root whose names match, one pattern a level; closed ones are passed over."""
     if not patterns:
         yield ()
         return
     with os.scandir(root) as entries:
         names = sorted(entry.name for entry in entries
-                       if fnmatch.fnmatchcase(entry.name, patterns[0]) and entry.is_dir(follow_symlinks=False))
+                       if fnmatch.fnmatchcase(entry.name, patterns[0]) and entry.is_dir(follow_symlinks=False)
+                       and os.access(entry.path, os.R_OK | os.X_OK, effective_ids=True))
     for name in names:
         for rest in list_folders(os.path.join(root, name), patterns[1:]):
             yield (name, *rest)
@@ -1012,6 +1014,9 @@ def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> It
         if error.errno in EXHAUSTED:
             raise
         return                          # gone since it was listed, or no folder
+    if listed and not os.access(os.path.join(root, *parts), os.X_OK, effective_ids=True):
+        closed.append(parts)            # its names can be listed, and nothing more
+        return
     for entry in listed:
         if entry.is_dir(follow_symlinks=False) and len(parts) < DEPTH_MAX and (*parts, entry.name) not in UNLISTED:
             yield from walk(root, (*parts, entry.name), closed)
@@ -1319,8 +1324,9 @@ def shown_lines(data: bytes, spans: Sequence[Span], hide: Hide | None) -> list[b
     """The lines of a block at these spans, in their order, without newlines, as readers may see them."""
     if not hide or not spans:
         return [data[start:end].removesuffix(b"\n") for start, end in spans]
-    at = spans[0][0]
-    lines = hide(data[at:spans[-1][1]]).split(b"\n")
+    # With the lines next to them: by the one before or behind it the last line of a private key is known.
+    at = data.rfind(b"\n", 0, max(0, spans[0][0] - 1)) + 1
+    lines = hide(data[at:data.find(b"\n", spans[-1][1]) + 1 or len(data)]).split(b"\n")
     texts, number = [], 0
     for start, _ in spans:
         number += data.count(b"\n", at, start)
@@ -1436,8 +1442,9 @@ class Stream:
             source.close()
         self._sources.clear()
 
-    def _stamp(self, data: bytes) -> bytes:
-        return fingerprint(data, self._key)
+    def _stamp(self, data: bytes, offset: int = 0, head: bytes = b"") -> bytes:
+        """The fingerprint of bytes at a place: elsewhere the same bytes have another one, or a client could compare."""
+        return fingerprint(head + offset.to_bytes(8) + data, self._key)
 
     def source(self, index: int) -> Source:
         """The file at index, opened on first use."""
@@ -1457,8 +1464,8 @@ class Stream:
         """Leave out the newest rotated file while copytruncate writes it: its lines are still in the live one too."""
         if len(self.files) < 2 or any(file.packing for file in self.files[-2:]):
             return
-        live = self.source(len(self.files) - 1)
-        with contextlib.suppress(Unreadable):
+        with contextlib.suppress(Unreadable):       # who needs it will say so
+            live = self.source(len(self.files) - 1)
             copy = self.source(len(self.files) - 2)
             ends = ((0, SNIFF_BYTES), (max(0, copy.size - SNIFF_BYTES), SNIFF_BYTES))
             if copy.size <= live.size and copy.mtime_ms > live.mtime_ms - COPY_SECONDS * 1000 and all(
@@ -1475,8 +1482,9 @@ class Stream:
     def cursor(self, mark: Mark) -> str:
         """The cursor of a place."""
         mtime_ms, head_size, head = self._fingerprints.get(mark.number, (0, 0, self._stamp(b"")))
-        return encode_cursor(Cursor(mark.offset, mtime_ms, head_size, head, self._stamp(mark.tail),
-                                    mark.prior, self._stamp(mark.prior_tail)))
+        return encode_cursor(Cursor(mark.offset, mtime_ms, head_size, head,
+                                    self._stamp(mark.tail, mark.offset, head), mark.prior,
+                                    self._stamp(mark.prior_tail, mark.prior, head)))
 
     def resolve(self, cursor: Cursor) -> Mark:
         """The place that a cursor names. Raises Problem 410 where it is gone."""
@@ -1485,7 +1493,7 @@ class Stream:
                  if file.mtime_ns // 1_000_000 + 999 * (file.mtime_ns % 1_000_000_000 == 0) >= cursor.mtime_ms]
         older = [index for index in range(len(self.files) - 1, -1, -1) if index not in newer]
         for index in (*newer, *older):          # the older only if a clock was set back
-            if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail):
+            if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail, cursor.head):
                 mark = Mark(index, cursor.offset, self.source(index).before(cursor.offset))
                 return self._with_prior(mark, cursor)
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
@@ -1502,16 +1510,17 @@ class Stream:
         except Unreadable:
             return False
 
-    def _has(self, index: int, offset: int, tail: bytes) -> bool:
+    def _has(self, index: int, offset: int, tail: bytes, head: bytes) -> bool:
         source = self.source(index)
         if isinstance(source, Plain) and source.size < offset:
             return False
         before = source.before(offset)
-        return len(before) == min(offset, TAIL_BYTES) and self._stamp(before) == tail
+        return len(before) == min(offset, TAIL_BYTES) and self._stamp(before, offset, head) == tail
 
     def _with_prior(self, mark: Mark, cursor: Cursor) -> Mark:
         with contextlib.suppress(Unreadable):
-            if mark.number and cursor.prior != NO_PRIOR and self._has(mark.number - 1, cursor.prior, cursor.prior_tail):
+            if mark.number and cursor.prior != NO_PRIOR and self._has(
+                    mark.number - 1, cursor.prior, cursor.prior_tail, cursor.head):
                 return mark._replace(prior=cursor.prior, prior_tail=self.source(mark.number - 1).before(cursor.prior))
         return self.with_prior(mark)
 
@@ -1533,7 +1542,7 @@ class Stream:
         source = self.source(index)
         mark = Mark(index, 0, b"")
         if isinstance(source, Plain):
-            for block in backward(source, source.size, self.budget):
+            for block in backward(source, source.size, Budget()):       # one block, however late it is
                 return self.with_prior(behind(index, block, False))
         for block in forward(source, 0, self.budget):
             mark = behind(index, block, True)
@@ -1691,37 +1700,35 @@ def lines_around(source: Source, start: int, end: int, query: Query, newest: boo
     """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its
     lines."""
     most = query.around[0 if newest else 1]
-    if not most:
-        return []
-    before = source.before(start)
-    block = Block(start, source.read(start, end - start), before)
-    lines = lines_of(block, every_line, most + newest, newest, query.hide)
-    if newest and lines and lines[0].start == start and start and not before.endswith(b"\n"):
-        lines = lines[1:]
-    return [line for line in lines[-most:] if newest or not line.partial or len(block.data) < end - start]
+    for count in (min(end - start, SNIFF_BYTES), end - start) if most else ():
+        at = end - count if newest else start
+        block = Block(at, source.read(at, count), b"")
+        lines = lines_of(block, every_line, most + 1, newest, query.hide)
+        whole = lines[1:] if newest and at > start else [line for line in lines if not line.partial or newest]
+        if len(whole) >= most or count == end - start:
+            return whole[-most:] if newest else whole[:most]
+    return []
 
 
 def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[Found]:
-    """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES."""
+    """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES,
+    and no more than PAGE_BYTES of them. The place of a line that only stands near another is that other's."""
     given: list[Found] = []
-    covered: tuple[int, int] = (-1, 0)          # the file and the place up to which lines are given
+    number, covered, size = -1, 0, 0
     hits = {(hit.mark.number, hit.line.start) for hit in found if isinstance(hit.mark, Mark)}
     for hit in found:
         if not isinstance(hit.mark, Mark):
             continue
-        number, line = hit.mark.number, hit.line
-        source = stream.source(number)
-        bottom = covered[1] if covered[0] == number else 0
-        around = lines_around(source, max(bottom, line.start - CONTEXT_BYTES), line.start, query, True) if (
-            line.start > bottom) else []
-        if covered[0] != number or line.start >= bottom:
-            around.append(line)
-        top = max(line.end, bottom)
-        rest = lines_around(source, line.end, line.end + CONTEXT_BYTES, query, False)
-        for near in (*around, *(near for near in rest if near.start >= top)):
-            mark = place_in(hit.mark, near.end, near.after)
-            given.append(Found(mark, near, None, (number, near.start) not in hits))
-            covered = number, near.end
+        line, source = hit.line, stream.source(hit.mark.number)
+        number, covered = hit.mark.number, covered if hit.mark.number == number else 0
+        bottom = max(covered, line.start - CONTEXT_BYTES)
+        near = lines_around(source, bottom, line.start, query, True) if line.start > covered else []
+        near += [line] + lines_around(source, line.end, line.end + CONTEXT_BYTES, query, False)
+        for other in (other for other in near if other.start >= covered and size <= PAGE_BYTES):
+            is_hit = (number, other.start) in hits
+            size += 0 if is_hit else len(other.text)
+            given.append(hit if other is line else Found(hit.mark, other, None, not is_hit))
+            covered = other.end
     return given
 
 
@@ -1766,14 +1773,21 @@ class Criteria(NamedTuple):
 Test = Callable[[bytes], bool]
 TimeOf = Callable[[bytes], float | None]        # the time of a line, or None
 
+CASELESS = str.maketrans({0x017F: "s", 0x0130: "i", 0x0131: "i", 0x212A: "k", 0x03C2: "\u03c3", 0x00B5: "\u03bc"})
+
+
+def folded(text: str) -> str:
+    """Text without its case, by Unicode's rules, a character for a character; what else has the case of a letter,
+    too."""
+    return text.translate(CASELESS).lower().translate(CASELESS)
+
 
 def contains(text: str, ignore_case: bool) -> Test:
     """A test for a fixed string; case is ignored by Unicode's rules, where bytes.lower() would know ASCII only."""
-    word = text.encode()
+    word, small = text.encode(), folded(text)
     if not ignore_case:
         return lambda line: word in line
-    pattern = re.compile(re.escape(text), re.IGNORECASE)
-    return lambda line: pattern.search(line.decode("utf-8", "surrogateescape")) is not None
+    return lambda line: small in folded(line.decode("utf-8", "surrogateescape"))
 
 
 def needle(text: str, ignore_case: bool) -> bytes:
@@ -2431,7 +2445,7 @@ def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
     pid = journal_text(record.get("SYSLOG_PID") or record.get("_PID") or "")
     host = journal_text(record.get("_HOSTNAME") or "")
     stamp = datetime.fromtimestamp(micros / 1e6).astimezone().isoformat(timespec="seconds")
-    text = f"{stamp} {host} {ident}{f'[{pid}]' if pid else ''}: {message}".encode("utf-8", "surrogateescape")
+    text = f"{stamp} {host} {ident}{f'[{pid}]' if pid else ''}: {message}".encode("utf-8", "backslashreplace")
     text = text.replace(b"\n", b" ")
     priority = record.get("PRIORITY")
     level = int(priority) if isinstance(priority, str) and re.fullmatch("[0-7]", priority) else None
@@ -2480,7 +2494,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
             continue
         if query.hide:
             line = line._replace(text=query.hide(line.text))
-            details = details._replace(message=query.hide(details.message.encode()).decode())
+            details = details._replace(message=query.hide(details.message.encode("utf-8", "backslashreplace")).decode())
         hit = query.pick(Block(0, line.text, b""), 1, True)
         size += len(line.text) if hit else 0
         if size > PAGE_BYTES:
@@ -2585,13 +2599,14 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
                 trouble = str(problem)
             else:
                 trouble = ""
-                place = page.next
+                place = page.next or place
                 more = page.scan.stop != "complete" or bool(page.found)
                 if page.found:
                     yield page
                     heard = time.monotonic()
             while not more and not gone() and time.monotonic() < end:
-                more = watch.wait(version, max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic())))
+                patience = max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic()))
+                more = watch.wait(version, patience) or bool(trouble)   # what was wrong may have passed
                 if time.monotonic() >= heard + PING_SECONDS:
                     heard = time.monotonic()
                     yield None
@@ -3955,8 +3970,9 @@ class Tally:
 def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
     """Count the next TALLY_LINES of a log. Whether those were all."""
     if not tally.place:
-        tally.place = stream.cursor(stream.end())       # of a log that is new to us, nothing
-        return True
+        place = stream.cursor(stream.end())             # of a log that is new to us, nothing
+        tally.place = place if stream.budget.stop == "complete" else ""
+        return bool(tally.place)
     page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
     for item in page.found:
         tally.add(item.line, format_)
@@ -4017,7 +4033,8 @@ _NO_SECRET = (rb"(?!(?:null|none|nil|true|false|yes|no|all|undefined|unknown|exp
               rb"""|denied|failed|granted|incorrect|mismatch)\.?(?:[\s"'&;,)}\]]|$))""")
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
 # nothing of a word follows: "a,b" and "a}b" may be passwords.
-_BARE = (rb"""(?![\[{(<])(?:[^\s"'&;,%\\)}\]]|\\(?!["'])|%(?!26|22)|[&;,](?![\w.%\[\]-]{1,40}=|[\s"']|$)"""
+_BARE = (rb"""(?![\[{(<])(?:[^\s"'&;,%\\)}\]]|\\(?!["'])|%(?!26[\w.-]{1,40}(?:=|%3d)|22)"""
+         rb"""|[&;,](?![\w.%\[\]-]{1,40}=|[\s"']|$)"""
          rb"""|[)}\]](?![\s"',;)}\]]|$))+""")
 _HEADER_VALUE = rb"""(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
 _COOKIES = rb"""[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
@@ -4318,6 +4335,7 @@ class Request(NamedTuple):
     peer: str
     local: bool
     gone: Callable[[], bool] = lambda: False
+    chunks: bool = True         # whether the client knows chunked transfer coding: HTTP/1.0 does not
     threaded: bool = True       # whether the server has a thread for a stream
     token: Token | None = None  # that it presented
 
@@ -4379,9 +4397,11 @@ def negotiate(request: Request, args: Mapping[str, Any], offered: Sequence[str])
 
     def weight(name: str) -> float:
         media = MEDIA[name].partition(";")[0]
-        exact = [weight for range_, weight in ranges if range_ == media]
-        loose = [weight for range_, weight in ranges if range_ in ("*/*", media.partition("/")[0] + "/*")]
-        return max(exact or loose or [0.0])
+        for wanted in (media, media.partition("/")[0] + "/*", "*/*"):       # the most specific range decides
+            weights = [weight for range_, weight in ranges if range_ == wanted]
+            if weights:
+                return max(weights)
+        return 0.0
     return max(offered, key=weight)
 
 
@@ -4693,23 +4713,20 @@ class Site:
 
     def watch(self, name: str) -> Watch:
         """The watch on a log's files."""
-        with self._lock:
-            if name not in self._watches:
-                self._watches[name] = Watch(lambda: self._look(name))
-            return self._watches[name]
+        return self._watches.setdefault(name, Watch(lambda: self._look(name)))
 
     def _look(self, name: str) -> object:
         """What changes with a log, looked at for followers."""
-        if self.journal_unit(name) is not None:
-            return [os.stat(path).st_mtime_ns for folder in JOURNAL_FOLDERS
-                    for path in glob.glob(f"{glob.escape(folder)}/*/*.journal") if os.path.exists(path)]
         known = self._followed.get(name)
         if known and newest_state(known[0]) == known[1]:
             return known[1]
         try:
+            if self.journal_unit(name) is not None:
+                return [os.stat(path).st_mtime_ns for folder in JOURNAL_FOLDERS
+                        for path in glob.glob(f"{glob.escape(folder)}/*/*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
-        except Problem as problem:
-            return str(problem)
+        except (Problem, OSError) as error:
+            return str(error)
         state = newest_state(log)
         self._followed[name] = log, state
         return state
@@ -4726,8 +4743,8 @@ class Site:
         names = ("journal", *(name for name, _ in self.config.log))
         return [name for name in names if self.journal_unit(name) is not None]
 
-    def count_logs(self) -> None:
-        """Bring the tallies up to date, and the checks that are made of them."""
+    def count_logs(self) -> list[Sample]:
+        """The tallies, brought up to date, as are the checks that are made of them."""
         with self._count_lock:
             budget = Budget(COUNT_SECONDS)
             logs = self.catalogue.logs()
@@ -4739,6 +4756,7 @@ class Site:
                 del self.tallies[name]
             self._log_checks = [*unreadable_checks(logs), *self._rates.checks(self.tallies.values(), self._health)]
             self._counted = time.monotonic()
+            return list(tally_samples(self.tallies))
 
     def is_fresh(self) -> bool:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
@@ -4747,7 +4765,7 @@ class Site:
     def verdict(self, facts: Facts | None = None) -> Verdict:
         """The verdict on this box, made again, of `facts` or new ones, when it is older than VERDICT_SECONDS."""
         with self._lock:
-            if not self._verdict or not self.is_fresh():
+            if not self._verdict or time.monotonic() > self._verdict_until + GRACE_SECONDS:
                 if time.monotonic() > self._counted + TALLY_SECONDS:
                     self.count_logs()
                 self._verdict = evaluate(self._health, self._log_checks, facts)
@@ -4998,10 +5016,12 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
         args = dict(args) | {"after": parse_any_cursor(str(problem.members["oldest"]))}
         survey, first = read_log(site, request, name, args)
 
+    pending = [first]
+
     def read(place: str) -> Page:
-        if not place:
-            return first
-        return read_log(site, request, name, dict(args) | {"after": parse_any_cursor(place)})[1]
+        if pending:
+            return pending.pop()
+        return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))[1]
     if not site.streams.acquire(blocking=False):
         raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", headers=[("Retry-After", "5")])
     pages = itertools.chain(gaps, follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set()))
@@ -5052,8 +5072,8 @@ def render_page(request: Request, survey: Survey | None, page: Page, format_: st
     previous = relative_link(request, before=page.prev) if page.prev else ""
     links = ", ".join(f'<{url}>; rel="{rel}"' for url, rel in ((following, "next"), (previous, "prev")) if url)
     scan = page.scan
-    headers = (("Link", links), ("Logwatch-Scan", f"bytes={scan.bytes}, files={scan.files}, lines={scan.lines}, "
-                                                  f"stop={scan.stop}"))
+    cost = f"bytes={scan.bytes}, files={scan.files}, lines={scan.lines}, stop={scan.stop}"
+    headers = (*([("Link", links)] if links else []), ("Logwatch-Scan", cost))
     if format_ in ("text", "html"):
         text = map(safe_text, grouped_text(page.found) if grouped else (line_text(item.line) for item in page.found))
         if format_ == "text":
@@ -5094,10 +5114,11 @@ def file_response(request: Request, fd: int, name: str, key: bytes) -> Response:
     # Strong: what changes the bytes changes time or size; the inode tells a rotated file from its successor.
     identity = repr((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)).encode()
     etag = f'"{hashlib.blake2b(identity, digest_size=12, key=key).hexdigest()}"'
-    if request.headers.get("if-none-match", "") in (etag, "*"):
+    known = request.headers.get("if-none-match", "")
+    if known == "*" or etag in re.findall(r'"[^"]*"', known):
         os.close(fd)
         return Response(304, (("ETag", etag),), b"")
-    wanted = request.headers.get("range", "")
+    wanted = request.headers.get("range", "") if request.method == "GET" else ""      # RFC 9110, 14.2
     if request.headers.get("if-range", etag) != etag:       # a date is too weak here: logs change within the second
         wanted = ""
     part = parse_range(wanted, found.st_size) if wanted else None
@@ -5149,7 +5170,7 @@ def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
     """A verdict of some of the checks. Raises Problem 404 or 400 for one that there is not."""
     if not only and "exclude" not in args:
         return verdict
-    names = sorted({check.name for check in verdict.checks})
+    names = sorted({*CHECKS, *(check.name for check in verdict.checks)})
     for name in args.get("exclude", ()):
         if name not in names:
             raise Problem(400, f"parameter exclude: {shown(name)} is not allowed; allowed: {', '.join(names)}")
@@ -5166,8 +5187,8 @@ def answer_health(site: Site, request: Request, args: Args, check: str = "") -> 
 def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
     facts = Facts(site.host)
-    site.count_logs()
-    samples = itertools.chain(collect(facts, site.verdict(facts)), tally_samples(site.tallies))
+    counted = site.count_logs()
+    samples = itertools.chain(collect(facts, site.verdict(facts)), counted)
     return reply("metrics", render(samples, HELPS))
 
 
@@ -5343,7 +5364,7 @@ class Application:
             where = error.__traceback__
             while where and where.tb_next:
                 where = where.tb_next
-            print(f"logwatch: defect: {error!r} at line {where.tb_lineno if where else 0}", file=sys.stderr)
+            write_stderr(f"logwatch: defect: {repr(error)[:200]} at line {where.tb_lineno if where else 0}\n")
             return problem_response(Problem(500, "a defect in logwatch; its journal has the line"))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -5461,8 +5482,9 @@ def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
     path, _, query = parse_target(target)
     connection = headers.get("connection", "").lower().split(",")
     options = {option.strip() for option in connection}
-    keep = "close" not in options and (version == b"HTTP/1.1" or "keep-alive" in options)
-    return Request(method.decode(), path, query, headers, client_address(peer, headers), local), keep
+    modern = version == b"HTTP/1.1"
+    request = Request(method.decode(), path, query, headers, client_address(peer, headers), local, chunks=modern)
+    return request, modern and "close" not in options
 
 
 @functools.lru_cache(maxsize=1)
@@ -5501,18 +5523,19 @@ def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
         yield head if request.method == "HEAD" else head + response.body
         return
     length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-    head = render_head(response, keep, None, length is None)
+    chunked = length is None and request.chunks
+    head = render_head(response, keep, None, chunked)
     if request.method == "HEAD":
         yield head
         return
     size = 0
     for piece in response.body:
-        data = piece if length is not None or not piece else b"%x\r\n%b\r\n" % (len(piece), piece)
+        data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
         if head + data:
             yield head + data
         head = b""
         size += len(piece)
-    if length is None:
+    if chunked:
         yield head + b"0\r\n\r\n"
     elif head:
         yield head
@@ -5575,48 +5598,6 @@ def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
         if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             found.append(listener)
     return found
-
-
-_SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
-
-
-def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
-    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
-    parts = urllib.parse.urlsplit(url)
-    address = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-    if parts.scheme != "http" or not is_loopback(Address("", address, 0)):
-        raise ValueError("only http:// on a loopback address is probed")
-    client = http.client.HTTPConnection(address, parts.port or 80, timeout=PROBE_SECONDS)
-    with contextlib.closing(client) as connection:
-        connection.request("GET", parts.path.rstrip("/") + "/" + path,
-                           headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise OSError(f"{path} answered {answer.status}")
-        return answer.getheader(PROBE_HEADER), answer.read1(read)
-
-
-def probe(url: str, stream: str) -> list[Finding]:
-    """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
-
-    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once.
-    """
-    findings = []
-    try:
-        forwarded = _asked(url, "livez", 16)[0] or ""
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
-    if _SPOOFED in forwarded:
-        findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
-                                + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
-    try:
-        _asked(url, stream, 1)
-    except (OSError, http.client.HTTPException) as error:
-        late = isinstance(error, TimeoutError)
-        why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
-        findings.append(Finding(url, "holds streams back" if late else "does not stream", why,
-                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 60s;"))
-    return findings
 
 
 def bind_unix(path: str) -> socket.socket:
@@ -5804,7 +5785,7 @@ class Server:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self._connections) >= CONNECTIONS_MAX:
                 self._drop_idlest()
-            connection = Connection(sock, "unix" if local else name[0], local, time.monotonic())
+            connection = Connection(sock, "unix" if local else name[0].removeprefix("::ffff:"), local, time.monotonic())
             self._connections[sock.fileno()] = connection
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 
@@ -5916,7 +5897,11 @@ class Server:
             self._busy += 1
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
-        (self._streams if connection.streams else self._pool).submit(self._lent, work, connection)
+        try:
+            (self._streams if connection.streams else self._pool).submit(self._lent, work, connection)
+        except RuntimeError:            # no thread can be started: TasksMax=, memory
+            connection.broken = True
+            self._take_back(connection)
 
     def _lent(self, work: Callable[[Connection], object], connection: Connection) -> None:
         """In a worker: do the work, and give the connection back whatever comes of it."""
@@ -6029,6 +6014,7 @@ class Server:
         else:
             if application.site.config.listen != self.application.site.config.listen:
                 write_stderr("logwatch: listen has changed: that takes a restart\n")
+            application.site.stopping = self.application.site.stopping      # for the streams of both
             self.application = application
             self._log = application.site.config.access_log
             write_stderr("logwatch: configuration reread\n")
@@ -6122,6 +6108,48 @@ def exposure(unit: str) -> list[Finding]:
                     f"systemd-analyze security {unit}")]
 
 
+_SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
+
+
+def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
+    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
+    parts = urllib.parse.urlsplit(url)
+    address = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    if parts.scheme != "http" or not is_loopback(Address("", address, 0)):
+        raise ValueError("only http:// on a loopback address is probed")
+    client = http.client.HTTPConnection(address, parts.port or 80, timeout=PROBE_SECONDS)
+    with contextlib.closing(client) as connection:
+        connection.request("GET", parts.path.rstrip("/") + "/" + path,
+                           headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise OSError(f"{path} answered {answer.status}")
+        return answer.getheader(PROBE_HEADER), answer.read1(read)
+
+
+def probe(url: str, stream: str) -> list[Finding]:
+    """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
+
+    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once.
+    """
+    findings = []
+    try:
+        forwarded = _asked(url, "livez", 16)[0] or ""
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
+    if _SPOOFED in forwarded:
+        findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
+                                + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
+    try:
+        _asked(url, stream, 1)
+    except (OSError, http.client.HTTPException) as error:
+        late = isinstance(error, TimeoutError)
+        why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
+        findings.append(Finding(url, "holds streams back" if late else "does not stream", why,
+                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 60s;"))
+    return findings
+
+
 def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: str = "/etc/logrotate.conf",
           private: Iterable[str] = (), listen: str = "", unit: str = "", url: str = "",
           stream: str = "") -> list[Finding]:
@@ -6155,15 +6183,22 @@ def return_free_memory() -> None:
 Reread = Callable[..., Config]      # reads the configuration again, with another environment if one is given
 
 
+def require_token(config: Config, addresses: Iterable[Address]) -> Config:
+    """The configuration. Raises ConfigError where others than this machine could read without a token."""
+    for address in addresses:
+        if not is_loopback(address) and not config.tokens:
+            raise ConfigError(f"listen: {address} can be reached from outside this machine, and there is no token; "
+                              "allowed: a loopback address or unix:PATH, with Nginx in front; or a token")
+    return config
+
+
 def command_serve(config: Config, reread: Reread, argument: str) -> int:
     """Serve until SIGTERM."""
-    if not is_loopback(config.listen) and not config.tokens:
-        raise ConfigError(f"listen: {config.listen} can be reached from outside this machine, and there is no token; "
-                          "allowed: a loopback address or unix:PATH, with Nginx in front; or a token")
     if os.geteuid() == 0:
         write_stderr("logwatch: warning: running as root, so every local user can now read every log through "
                      f"{config.listen}; run it as a user of group adm instead, "
                      "such as: setpriv --reuid nobody --regid nogroup --groups adm python3 logwatch.py\n")
+    require_token(config, [config.listen])
     notifier = Notifier(os.environ)
     listeners = inherited_sockets(os.environ)
     wanted = str(config.listen) if config.listen.path or config.listen.port else ""
@@ -6176,7 +6211,8 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
     if not listeners:
         listeners = [bind_listener(config.listen)]
         notifier.notify("FDSTORE=1\nFDNAME=http", [listener.fileno() for listener in listeners])
-    server = Server(lambda: Application(reread()), listeners, notifier)
+    addresses = [config.listen, *(parse_address(socket_address(listener)) for listener in listeners)]
+    server = Server(lambda: Application(require_token(reread(), addresses)), listeners, notifier)
     places = " and ".join(socket_address(listener) for listener in listeners)
     return_free_memory()
     write_stderr(f"logwatch {__version__} serving on {places if 'unix:' in places else 'http://' + places}\n")
@@ -6193,7 +6229,7 @@ def command_get(config: Config, reread: Reread, argument: str) -> int:
     output = sys.stdout if good else sys.stderr
     for piece in [response.body] if isinstance(response.body, bytes) else response.body:
         output.buffer.write(piece)
-    output.buffer.flush()
+        output.buffer.flush()
     return 0 if good else 1
 
 

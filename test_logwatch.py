@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import atexit
 import base64
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
@@ -2223,8 +2224,10 @@ NAMES = {  # path below the root: name
     'a/b/c/d.log': 'a-b-c-d', 'app.v2': 'app.v2', 'mail.err': 'mail.err', 'unattended-upgrades/x.log.log':
     'unattended-upgrades-x.log', 'samba/log.smbd': 'samba-log.smbd', 'cups/error_log': 'cups-error_log',
     'getty@tty1.log': 'getty@tty1', 'x+y:z~.log': 'x+y:z~'}
-ODD_NAMES = ('two words.log', 'bücher.log', '-dash.log', '.hidden.log', 'a%2Fb.log', 'x?y#z&n=1.log', '<b>.log', '*.log',
-             '[x].log', 'new\nline.log', 'raw', 'stats.log', '..log', 'a,b.log', 'l' * 150 + '.log', "q'uote\".log", '$(id).log')
+ODD_NAMES = ('two words.log', 'bücher.log', '-dash.log', '.hidden.log', 'a%2Fb.log', 'x?y#z&n=1.log', '<b>.log',
+             '*.log',
+             '[x].log', 'new\nline.log', 'raw', 'stats.log', '..log', 'a,b.log', 'l' * 150 + '.log', "q'uote\".log",
+             '$(id).log')
 ROTATIONS = (  # the files of one log, oldest first
     'app.log.2.gz app.log.1 app.log', 'app.log.1.gz app.log', 'app.log.old app.log', 'app.log.2.gz app.log.1',
     'app.log.11.gz app.log.10.gz app.log.9.gz app.log.2.gz app.log.1 app.log',
@@ -2233,7 +2236,8 @@ ROTATIONS = (  # the files of one log, oldest first
     'app.log-20261121-1763800000.gz app.log-20261121-1763800001.gz app.log-20261121-1763800002 app.log',
     'app.log.20251231.gz app.log.20260101 app.log', 'app.2.gz app.1 app', 'app.log-20261121.gz')
 BINARY_FILES: dict[str, bytes] = {
-    'wtmp': b'\7\0' * 192, 'btmp': b'', 'lastlog': b'\0' * 292, 'faillog': b'', 'wtmp.1': b'\7\0' * 192, 'wtmp.db': b'SQL',
+    'wtmp': b'\7\0' * 192, 'btmp': b'', 'lastlog': b'\0' * 292, 'faillog': b'', 'wtmp.1': b'\7\0' * 192,
+    'wtmp.db': b'SQL',
     'journal/0123/system.journal': b'LPKSHHRH', 'user.journal~': b'LPKSHHRH', 'app.sqlite3': b'SQLite format 3\0',
     'bootchart.png': b'\x89PNG', 'core.bin': bytes(range(256)) * 64, 'packed.bin.gz': bytes(8000)}
 
@@ -2279,7 +2283,8 @@ class Catalogue(Case):
                 root = scratch()
                 for number, name in enumerate(names.split()):
                     plant(root, {name: f'line {number}\n'})
-                    order = -number if re.search(r'\d', name) else number     # times that deny what numbers and dates say
+                    order = -number if re.search(r'\d',
+                                                 name) else number     # times that deny what numbers and dates say
                     os.utime(root / name, (order + 10 ** 9, order + 10 ** 9))
                 application = make_application('--log-root', str(root))
                 row, = self.catalogue(application).values()
@@ -2294,7 +2299,8 @@ class Catalogue(Case):
         self.assertEqual(call(make_application('--log-root', str(root)), '/logs/app').text, 'a\nb\nc\n')
 
     def test_binary_files_are_left_out_and_a_hole_at_the_start_is_none(self) -> None:
-        root = plant(scratch(), {**BINARY_FILES, 'app.log': 'text\n', 'hole.log': bytes(9000) + b'behind the hole\n' * 9,
+        root = plant(scratch(), {**BINARY_FILES, 'app.log': 'text\n',
+                                 'hole.log': bytes(9000) + b'behind the hole\n' * 9,
                                  'little.log': b'one\0NUL\n', 'empty.log': '', 'latin1.log': b'caf\xe9\n'})
         application = make_application('--log-root', str(root))
         for _ in range(2):
@@ -2332,12 +2338,14 @@ class Catalogue(Case):
                                  'app.log': ''.join(rows[2000:]), 'plain.log': 'no time\n' * 10})
         logs = self.catalogue(make_application('--log-root', str(root)))
         self.assertEqual(logs['app']['format'], 'rfc3339')
-        self.assertEqual([logs['app'][key][:19] for key in ('first', 'last')], ['2026-01-01T00:00:01', '2026-01-01T00:50:00'])
+        self.assertEqual([logs['app'][key][:19] for key in ('first', 'last')],
+                         ['2026-01-01T00:00:01', '2026-01-01T00:50:00'])
         self.assertEqual([logs['plain'][key] for key in ('format', 'first', 'last')], ['text', None, None])
 
     @requires('root')
     def test_what_has_not_changed_is_not_read_again(self) -> None:
-        root = plant(scratch(), {f'{n}/app.log{end}': numbered(1, 200) for n in range(40) for end in ('', '.1', '.2.gz')})
+        root = plant(scratch(), {f'{n}/app.log{end}': numbered(1, 200) for n in range(40)
+                                 for end in ('', '.1', '.2.gz')})
         server = self.serve(root=root)
 
         def cost(target: str) -> int:
@@ -2516,8 +2524,8 @@ class Unreadable(Case):
         root = plant(scratch(), {'app.log': 'text\n', 'in/x.log': 'text\n'})
         server = self.serve(root=root, user=NOBODY)
         for path, name in ((root / 'app.log', 'app'), (root / 'in', 'in-x')):
-            mode = path.stat().st_mode
-            for mode, status in ((0, (403, 404)), (mode, (200,)), (0, (403, 404)), (mode, (200,))):
+            open_mode = path.stat().st_mode
+            for mode, status in ((0, (403, 404)), (open_mode, (200,)), (0, (403, 404)), (open_mode, (200,))):
                 path.chmod(mode)
                 self.assertIn(server.get(f'/logs/{name}').status, status)
 
@@ -2526,9 +2534,12 @@ class Unreadable(Case):
 # the line reader: the newest lines, paging, cursors
 # ----------------------------------------------------------------------------------------------------------------------
 
-SMALL = {'FIRST_BLOCK_BYTES': 256, 'BLOCK_BYTES': 1024, 'LINE_BYTES': 256}     # so that short logs have many blocks, too
-ODD_PIECES = (b'', b'\0', b'\0' * 40, b'\xff\xfe', b'\r', b'a\rb', b'\xe2\x80\xa8', b'\x1b[31m', b'\xc3\xa9t\xc3\xa9', b' ', b'\t',
-              b'\x0c', b'same', b'same', b'x' * 250, b'y' * 256, b'z' * 1024, b'w' * 3000, b'\x85', b'--', b'\\', b'"<&>')
+SMALL = {'FIRST_BLOCK_BYTES': 256, 'BLOCK_BYTES': 1024,
+         'LINE_BYTES': 256}     # so that short logs have many blocks, too
+ODD_PIECES = (b'', b'\0', b'\0' * 40, b'\xff\xfe', b'\r', b'a\rb', b'\xe2\x80\xa8', b'\x1b[31m', b'\xc3\xa9t\xc3\xa9',
+              b' ', b'\t',
+              b'\x0c', b'same', b'same', b'x' * 250, b'y' * 256, b'z' * 1024, b'w' * 3000, b'\x85', b'--', b'\\',
+              b'"<&>')
 
 
 def odd_log(chance: random.Random, count: int) -> bytes:
@@ -2568,13 +2579,13 @@ def tail(files: Iterable[Path], count: int) -> bytes:
 
 
 class Pager:
-    """Pages through a log, over a server, or in this process: a new application each time, as if it were started again."""
+    """Pages through a log: over a server, or with a new application each time, as if it were started again."""
 
     def __init__(self, root: Path, name: str = 'app', server: Server | None = None, log: str = '') -> None:
         self.root, self.name, self.server, self.log_name = root, name, server, log or name
 
     def ask(self, **parameters: object) -> Reply:
-        target = lines_url(self.log_name, format='json', **parameters)
+        target = lines_url(self.log_name, parameters, format='json')
         if self.server:
             return self.server.get(target)
         return call(make_application('--log', f'{self.name}={self.root}/{self.name}.log'), target)
@@ -2657,7 +2668,8 @@ class NewestLines(Case):
     def test_of_damaged_gzip_files_are_what_can_be_read_of_them(self) -> None:
         data = numbered(1, 5000).encode()
         damaged = {'empty': b'', 'no data': gzip.compress(b''), 'truncated': gzip.compress(data)[:-2000],
-                   'no trailer': gzip.compress(data)[:-8], 'not gzip': b'plain text\n' * 20, 'padded': gzip.compress(data) + bytes(512),
+                   'no trailer': gzip.compress(data)[:-8], 'not gzip': b'plain text\n' * 20,
+                   'padded': gzip.compress(data) + bytes(512),
                    'header only': gzip.compress(data)[:10], 'three members': pack(data, 3),
                    'second truncated': pack(data, 2)[:-500], 'garbage behind': gzip.compress(data) + b'garbage'}
         for name, content in damaged.items():
@@ -2687,15 +2699,16 @@ class NewestLines(Case):
     def test_of_a_50_megabyte_line_are_found_and_it_is_cut_and_marked(self) -> None:
         root = scratch()
         long = b'L' * (50 << 20)
-        for ending in ('', '.1.gz'):
-            with self.subTest(ending):
-                data = b'before\n' + long + b'\nbehind\n'
-                plant(root, {f'app.log{ending}': data if ending else data, 'app.log': data if not ending else 'live\n'})
+        plant(root, {'plain.log': b'before\n' + long + b'\nbehind\n',
+                     'packed.log.1.gz': b'before\n' + long + b'\nbehind\n',
+                     'packed.log': 'live\n', 'bomb.log.1.gz': b'before\n' + bytes(200 << 20), 'bomb.log': 'live\n'})
         server = self.serve(root=root)
-        for name, last in (('app', 'live'),):
-            lines = server.get(f'/logs/{name}?n=10').body.split(b'\n')
-            self.assertEqual((lines[0], lines[2], lines[3]), (b'before', b'behind', last.encode()))
-            self.assertRegex(lines[1], rb'\AL{65536} \[%d bytes cut\]\Z' % (len(long) - logwatch.LINE_BYTES))
+        mark = b' [%d bytes cut]' % (len(long) - logwatch.LINE_BYTES)
+        for name, last in (('plain', b'behind\n'), ('packed', b'behind\nlive\n')):
+            with self.subTest(name):
+                self.assertEqual(server.get(f'/logs/{name}?n=10').body,
+                                 b'before\n' + long[:logwatch.LINE_BYTES] + mark + b'\n' + last)
+        self.assertRegex(server.get('/logs/bomb?n=10').body, rb'\Abefore\n(\\x00){65536} \[\d+ bytes cut\]\nlive\n\Z')
         self.assertLess(server.status('VmHWM'), 60_000, 'kB')
 
     def test_of_a_page_are_bounded_in_bytes_and_say_so(self) -> None:
@@ -2742,7 +2755,7 @@ class Paging(Case):
     def test_of_random_logs_with_every_oddity(self) -> None:
         chance = random.Random(7)
         names = ('app.log.2.gz', 'app.log.1', 'app.log')
-        for turn in range(12):
+        for turn in range(8):
             with self.subTest(turn), mock.patch.dict(vars(logwatch), SMALL if turn % 2 else {}):
                 root = scratch()
                 for name in names:
@@ -2750,7 +2763,7 @@ class Paging(Case):
                     (root / name).write_bytes(pack(data, 2) if name.endswith('.gz') else data)
                 pager = Pager(root)
                 whole = self.messages(pager.page(n=10000))
-                for n in (1, 2, 5, 17):
+                for n in (1, 3, 17):
                     self.assertEqual(self.back(pager, n)[0], whole)
                     self.assertEqual(self.forward(pager, n), whole)
 
@@ -2759,7 +2772,7 @@ class Paging(Case):
         pager = Pager(plant(scratch(), {'app.log.2.gz': line * 130, 'app.log.1': line * 120, 'app.log': line * 150}))
         for age, ending in enumerate(('.1', '.2.gz')):      # were it written just now, .1 would be a copy in the making
             os.utime(pager.log(ending), (10 ** 9 - age, 10 ** 9 - age))
-        for n in (1, 7, 100, 130):
+        for n in (7, 100, 130):
             with self.subTest(n):
                 self.assertEqual(len(self.back(pager, n)[0]), 400)
                 self.assertEqual(len(self.forward(pager, n)), 400)
@@ -2852,11 +2865,13 @@ class Cursors(Case):
                     pager = self.planted()
                     cursor = pager.behind(place)
                     change(pager)
-                    self.assertEqual(pager.rest(cursor, 7), list(range(place + 1, max(self.numbers_on_disk(pager)) + 1)))
+                    last = max(self.numbers_on_disk(pager))
+                    self.assertEqual(pager.rest(cursor, 7), list(range(place + 1, last + 1)))
                     self.assertEqual(pager.numbers(pager.page(before=cursor)), list(range(1, place + 1)))
 
     def test_the_place_at_the_end_survives_while_nothing_has_been_written_yet(self) -> None:
-        for steps in (('rename',), ('copy',), ('rename', 'touch'), ('copy', 'write'), ('rename', 'touch', 'late', 'write')):
+        for steps in (('rename',), ('copy',), ('rename', 'touch'), ('copy', 'write'),
+                      ('rename', 'touch', 'late', 'write')):
             with self.subTest(steps):
                 pager = self.planted()
                 cursor = pager.cursor(pager.page())
@@ -2969,22 +2984,29 @@ class Cursors(Case):
 # search: held against grep, and against a filter in plain Python
 # ----------------------------------------------------------------------------------------------------------------------
 
-WORDS = ('error', 'Error', 'ERROR', 'timeout', 'TimeOut', 'user=17', 'user=170', '=', 'x', 'aaa', 'été', 'Été', 'ÉTÉ', 'straße', 'STRASSE',
-         'mass', 'ma\u017fs', 'MASS', 'μm', 'µm', 'f\u0131x', 'FIX', 'fix', '.*', '[a-z]', '\\d', '--', '\t', 'a b', '日本')
+WORDS = ('error', 'Error', 'ERROR', 'timeout', 'TimeOut', 'user=17', 'user=170', '=', 'x', 'aaa', 'été', 'Été', 'ÉTÉ',
+         'straße', 'STRASSE',
+         'mass', 'ma\u017fs', 'MASS', 'μm', 'µm', 'f\u0131x', 'FIX', 'fix', '.*', '[a-z]', '\\d', '--', '\t', 'a b',
+         '日本')
 FIXED = ('error', 'r', 'user=17', '=', '.*', '[a-z]', '\\d', '--', '\t', 'été', 'ÉTÉ', 'straße', 'mass',
          'ma\u017fs', 's', 'k', 'fix', 'i', 'μm', 'a b', '日本', ' ', 'nowhere', '-e', '17 ', 'x été')
 EXPRESSIONS = (     # in Python's syntax and grep's
-    ('user=[0-9]+', '-E'), ('err(or)?', '-E'), ('^error', '-E'), ('x$', '-E'), ('^$', '-E'), ('a{2,3}', '-E'), ('(aaa|x) ', '-E'),
+    ('user=[0-9]+', '-E'), ('err(or)?', '-E'), ('^error', '-E'), ('x$', '-E'), ('^$', '-E'), ('a{2,3}', '-E'),
+    ('(aaa|x) ', '-E'),
     ('user=17\\b', '-P'), ('(?i)timeout', '-P'), ('\\berror\\b.*\\btimeout\\b', '-P'), ('été|fix', '-E'),
-    ('user=(?=170)', '-P'), ('(?<!x )error', '-P'), ('\\.\\*', '-E'), ('\\[a-z]', '-E'), ('ma.s', '-E'), ('e+r{2}', '-E'),
-    ('a?x', '-E'), ('x*=', '-E'), ('error|', '-E'), ('(error) (x)', '-E'), ('[[]a', '-P'), ('\\d\\d', '-P'), ('nowhere', '-E'))
+    ('user=(?=170)', '-P'), ('(?<!x )error', '-P'), ('\\.\\*', '-E'), ('\\[a-z]', '-E'), ('ma.s', '-E'),
+    ('e+r{2}', '-E'),
+    ('a?x', '-E'), ('x*=', '-E'), ('error|', '-E'), ('(error) (x)', '-E'), ('[[]a', '-P'), ('\\d\\d', '-P'),
+    ('nowhere', '-E'))
 
 
 def random_log(chance: random.Random, count: int, odd: bytes = b'') -> bytes:
     """Lines of random words; `odd` bytes now and then."""
-    lines = [' '.join(chance.choices(WORDS, k=chance.choice((0, 1, 2, 3, 5)))).encode() + (odd if chance.random() < .1 else b'')
-             for _ in range(count)]
-    return b''.join(line + b'\n' for line in lines)
+    lines = []
+    for _ in range(count):
+        line = ' '.join(chance.choices(WORDS, k=chance.choice((0, 1, 2, 3, 5)))).encode()
+        lines.append(line + (odd if chance.random() < .1 else b'') + b'\n')
+    return b''.join(lines)
 
 
 class Corpus(NamedTuple):
@@ -3015,14 +3037,16 @@ class Corpus(NamedTuple):
 
 def run_grep(*options: str, data: bytes | None = None) -> bytes:
     """GNU grep in a UTF-8 locale, binary bytes as text."""
-    done = subprocess.run(['grep', '-a', *options], input=data, capture_output=True, env={'PATH': SYSTEM_PATH, 'LC_ALL': 'C.UTF-8'})
+    done = subprocess.run(['grep', '-a', *options], input=data, capture_output=True,
+                          env={'PATH': SYSTEM_PATH, 'LC_ALL': 'C.UTF-8'})
     if done.returncode > 1:
         raise AssertionError(done.stderr.decode())
     return done.stdout
 
 
 def newest(data: bytes, count: int) -> bytes:
-    return b''.join(data.splitlines(keepends=True)[-count:]) if b'\r' not in data else b'\n'.join(data.split(b'\n')[-count - 1:])
+    """The last lines."""
+    return b'\n'.join(data.split(b'\n')[-count - 1:])
 
 
 @requires('grep')
@@ -3053,11 +3077,15 @@ class SearchAgainstGrep(Case):
             self.compare(corpus, {'q': text, 'i': 1}, corpus.grep('-i', '-F', '-e', text))
 
     def test_case_is_unicodes_not_that_of_ascii(self) -> None:
-        root = plant(scratch(), {'app.log': 'ma\u212ae\nma\u017fs\nSTRASSE\nstra\u00dfe\n\u00c9T\u00c9\n\u03a3\u03c2\n\u00b5\nf\u0131x\n'})
+        lines = words('ma\u212ae ma\u017fs STRASSE stra\u00dfe \u00c9T\u00c9 \u03a3\u03c2 \u00b5 f\u0131x')
+        root = plant(scratch(), {'app.log': '\n'.join(lines)})
         application = make_application('--log-root', str(root))
-        for text, found in {'make': ['ma\u212ae'], 'MAS': ['ma\u017fs'], '\u212a': ['ma\u212ae'], '\u017f\u017fe': ['STRASSE'],
-                            'STRA\u00dfE': ['stra\u00dfe'], '\u00e9t\u00e9': ['\u00c9T\u00c9'], '\u03c3\u03c3': ['\u03a3\u03c2'],
-                            '\u03bc': ['\u00b5'], 'fix': ['f\u0131x'], 'FIX': ['f\u0131x'], 'strasse': ['STRASSE']}.items():
+        for text, found in {'make': ['ma\u212ae'], 'MAS': ['ma\u017fs'], '\u212a': ['ma\u212ae'],
+                            '\u017f\u017fe': ['STRASSE'],
+                            'STRA\u00dfE': ['stra\u00dfe'], '\u00e9t\u00e9': ['\u00c9T\u00c9'],
+                            '\u03c3\u03c3': ['\u03a3\u03c2'],
+                            '\u03bc': ['\u00b5'], 'fix': ['f\u0131x'], 'FIX': ['f\u0131x'],
+                            'strasse': ['STRASSE']}.items():
             for limits in ({}, SMALL):
                 with self.subTest(text), mock.patch.dict(vars(logwatch), limits):
                     self.assertEqual(call(application, lines_url('app', q=text, i=1)).text.splitlines(), found)
@@ -3068,11 +3096,18 @@ class SearchAgainstGrep(Case):
                 self.compare(corpus, {'not': text}, corpus.grep('-v', '-F', '-e', text))
                 self.compare(corpus, {'not': text, 'i': 1}, corpus.grep('-v', '-i', '-F', '-e', text))
 
+    def test_a_string_that_no_line_can_hold_is_refused(self) -> None:
+        for name in ('q', 'not'):
+            for text in ('', 'a\nb', 'a\rb', 'a\0b', 'x' * 4097):
+                self.assertProblem(self.corpora['clean'].ask({name: text}), 400, name)
+            self.assertEqual(self.corpora['clean'].ask({name: ['x'] * 20}).status, 200)
+
     def test_several_strings_and_expressions_together(self) -> None:
         chance = random.Random(4)
         corpus = self.corpora['clean']
         for _ in range(40):
-            wanted, unwanted = chance.choices(FIXED[:12], k=chance.randrange(1, 3)), chance.choices(FIXED, k=chance.randrange(3))
+            wanted = chance.choices(FIXED[:12], k=chance.randrange(1, 3))
+            unwanted = chance.choices(FIXED, k=chance.randrange(3))
             case = chance.choice(((), ('-i',)))
             parameters: dict[str, object] = {'q': wanted, 'not': unwanted} | ({'i': 1} if case else {})
             data = corpus.grep('')
@@ -3092,14 +3127,19 @@ class SearchAgainstGrep(Case):
                 with self.subTest(pattern, case=case):
                     parameters: dict[str, object] = {'re': pattern, 'n': 10000} | ({'i': 1} if case else {})
                     reply = corpus.ask(parameters)
-                    self.assertEqual(reply.body, logwatch.safe_text(corpus.grep(*case, syntax, '-e', pattern)), reply.body[:200])
+                    self.assertEqual(reply.body, logwatch.safe_text(corpus.grep(*case, syntax, '-e', pattern)),
+                                     reply.body[:200])
 
     def test_its_literal_part_hides_no_line(self) -> None:
         """The string that is looked for first must be in whatever the expression matches."""
-        samples = ['', 'aaa', 'ab', 'abab', 'a.b', 'a\\b', 'x=1', 'xyz', 'x{2}', 'xx', 'a|b', '(a)', 'A', 'fOO bar', 'foo\tbar', '\x07']
-        patterns = ('a*b', 'ab?', '(ab)+', 'a|b', 'a\\.b', 'a\\\\b', 'x{2}', 'x{0}y', 'xy{0,1}z', '[ab]c?', '[]a]b?', 'a+?b', '(?:foo)? ?bar',
-                    '(?i)foo', '\\x66oo', '\\146oo', 'foo\\tbar', '(?x) foo \\  bar', 'a\\|b', '\\(a\\)', '^ab$', 'a(?#x)b', '\\Aab\\Z', 'ab{,5}',
-                    'a{,2}b', 'x{2', 'x{a}', '(?!a)x', '(?=x)xy', 'a\\ab?', '\\N{BELL}', '\\u0066oo', 'a**b', 'fo{2}', 'fo{2}?', 'x\\{2}')
+        samples = ['', 'aaa', 'ab', 'abab', 'a.b', 'a\\b', 'x=1', 'xyz', 'x{2}', 'xx', 'a|b', '(a)', 'A', 'fOO bar',
+                   'foo\tbar', '\x07']
+        patterns = ('a*b', 'ab?', '(ab)+', 'a|b', 'a\\.b', 'a\\\\b', 'x{2}', 'x{0}y', 'xy{0,1}z', '[ab]c?', '[]a]b?',
+                    'a+?b', '(?:foo)? ?bar',
+                    '(?i)foo', '\\x66oo', '\\146oo', 'foo\\tbar', '(?x) foo \\  bar', 'a\\|b', '\\(a\\)', '^ab$',
+                    'a(?#x)b', '\\Aab\\Z', 'ab{,5}',
+                    'a{,2}b', 'x{2', 'x{a}', '(?!a)x', '(?=x)xy', 'a\\ab?', '\\N{BELL}', '\\u0066oo', 'a**b', 'fo{2}',
+                    'fo{2}?', 'x\\{2}')
         for pattern in patterns:
             with self.subTest(pattern), contextlib.suppress(re.error):
                 literal = logwatch.literal_of(pattern)
@@ -3108,8 +3148,10 @@ class SearchAgainstGrep(Case):
                     self.assertTrue(not found or literal in found[0] or literal in text, (literal, text))
 
     def test_pages_of_hits_give_each_once(self) -> None:
-        for parameters, options in (({'q': 'error'}, ('-F', '-e', 'error')), ({'re': 'user=1.'}, ('-E', '-e', 'user=1.')),
-                                    ({'not': 'x'}, ('-v', '-F', '-e', 'x')), ({'q': 'mass', 'i': 1}, ('-i', '-F', '-e', 'mass'))):
+        for parameters, options in (({'q': 'error'}, ('-F', '-e', 'error')),
+                                    ({'re': 'user=1.'}, ('-E', '-e', 'user=1.')),
+                                    ({'not': 'x'}, ('-v', '-F', '-e', 'x')),
+                                    ({'q': 'mass', 'i': 1}, ('-i', '-F', '-e', 'mass'))):
             corpus = self.corpora['clean']
             expected = logwatch.safe_text(corpus.grep(*options)).decode().splitlines()
             for n, limits in ((1, {}), (4, SMALL), (9, {})):
@@ -3139,10 +3181,13 @@ class Context(Case):
     def test_around_every_hit(self) -> None:
         for seed in range(4):
             corpus = Corpus.make(seed + 10, count=60)
-            for parameters, options in (({'q': 'user=17'}, ('-F', '-e', 'user=17')), ({'q': 'été', 'i': 1}, ('-i', '-F', '-e', 'été')),
-                                        ({'re': '^error'}, ('-E', '-e', '^error')), ({'not': 'e'}, ('-v', '-F', '-e', 'e')),
+            for parameters, options in (({'q': 'user=17'}, ('-F', '-e', 'user=17')),
+                                        ({'q': 'été', 'i': 1}, ('-i', '-F', '-e', 'été')),
+                                        ({'re': '^error'}, ('-E', '-e', '^error')),
+                                        ({'not': 'e'}, ('-v', '-F', '-e', 'e')),
                                         ({'q': 'nowhere'}, ('-F', '-e', 'nowhere'))):
-                for around in ({'A': 1}, {'B': 1}, {'C': 1}, {'A': 2, 'B': 5}, {'C': 7}, {'A': 100}, {'B': 100}, {'C': 0}):
+                for around in ({'A': 1}, {'B': 1}, {'C': 1}, {'A': 2, 'B': 5}, {'C': 7}, {'A': 100}, {'B': 100},
+                               {'C': 0}):
                     context = [word for letter, count in around.items() for word in (f'-{letter}', str(count)) if count]
                     expected = logwatch.safe_text(corpus.grep(*context, *options))
                     for limits in ({}, SMALL):
@@ -3152,21 +3197,34 @@ class Context(Case):
     def test_around_the_newest_hits(self) -> None:
         corpus = Corpus.make(20)
         files = [path.read_bytes().split(b'\n')[:-1] for path in corpus.plain]
-        places = [(number, row) for number, lines in enumerate(files) for row, line in enumerate(lines) if b'error' in line]
+        places = [(number, row) for number, lines in enumerate(files) for row, line in enumerate(lines)
+                  if b'error' in line]
         for n in (1, 2, 5):
             for before, behind in ((0, 1), (2, 0), (3, 3)):
                 with self.subTest(n=n, before=before, behind=behind):
-                    kept = sorted({(number, near) for number, row in places[-n:] for near in range(row - before, row + behind + 1)
+                    kept = sorted({(number, near) for number, row in places[-n:]
+                                   for near in range(row - before, row + behind + 1)
                                    if 0 <= near < len(files[number])})
-                    rows = [b'' if index and (kept[index - 1][0], kept[index - 1][1] + 1) == place else b'--\n' * bool(index)
+                    rows = [b'' if index and (kept[index - 1][0],
+                                              kept[index - 1][1] + 1) == place else b'--\n' * bool(index)
                             for index, place in enumerate(kept)]
-                    expected = b''.join(rows[index] + files[number][row] + b'\n' for index, (number, row) in enumerate(kept))
+                    expected = b''.join(rows[index] + files[number][row] + b'\n'
+                                        for index, (number, row) in enumerate(kept))
                     reply = corpus.ask({'q': 'error', 'n': n, 'B': before, 'A': behind})
                     self.assertEqual(reply.body, logwatch.safe_text(expected))
 
+    def test_a_page_with_context_is_bounded(self) -> None:
+        block = b''.join((b'hit %d ' % row if row % 100 == 0 else b'') + b'x' * 990 + b'\n' for row in range(1000))
+        root = plant(scratch(), {'app.log': block * 20})
+        reply = call(make_application('--log-root', str(root)), '/logs/app?q=hit&n=10000&C=100')
+        self.assertLess(len(reply.body), 2 * logwatch.PAGE_BYTES)
+        self.assertIn('stop=limit', reply.headers['Logwatch-Scan'])
+        self.assertIn('rel="prev"', reply.headers['Link'])
+
     def test_json_marks_the_lines_that_only_stand_near(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 20)})
-        entries = call(make_application('--log-root', str(root)), '/logs/app?q=line%207&C=1&format=json').json()['entries']
+        entries = call(make_application('--log-root', str(root)),
+                       '/logs/app?q=line%207&C=1&format=json').json()['entries']
         self.assertEqual([(entry['message'].split()[-1], entry.get('context', False)) for entry in entries],
                          [('6', True), ('7', False), ('8', True)])
 
@@ -3202,9 +3260,12 @@ STAMPS: dict[str, Callable[[float], str]] = {      # how each format begins a li
     'access': in_utc('192.0.2.1 - - [%d/%b/%Y:%H:%M:%S +0000] "GET /'),
     'nginx-error': in_local_time('%Y/%m/%d %H:%M:%S [error] 12#12: *3 '),
     'apache-error': in_local_time('[%a %b %d %H:%M:%S.000000 %Y] [core:error] [pid 1] '),
-    'rfc3164': in_local_time('%b %e %H:%M:%S host app[1]: '), 'rfc3339': in_utc('%Y-%m-%dT%H:%M:%S.000000+00:00 host app[1]: '),
-    'rfc5424': in_utc('<165>1 %Y-%m-%dT%H:%M:%SZ host app 1 - - '), 'json': in_utc('{"time":"%Y-%m-%dT%H:%M:%SZ","msg":"'),
-    'iso8601': in_local_time('%Y-%m-%d %H:%M:%S,000 ERROR '), 'day-first': in_local_time('%d-%b-%Y %H:%M:%S.000 INFO [main] '),
+    'rfc3164': in_local_time('%b %e %H:%M:%S host app[1]: '),
+    'rfc3339': in_utc('%Y-%m-%dT%H:%M:%S.000000+00:00 host app[1]: '),
+    'rfc5424': in_utc('<165>1 %Y-%m-%dT%H:%M:%SZ host app 1 - - '),
+    'json': in_utc('{"time":"%Y-%m-%dT%H:%M:%SZ","msg":"'),
+    'iso8601': in_local_time('%Y-%m-%d %H:%M:%S,000 ERROR '),
+    'day-first': in_local_time('%d-%b-%Y %H:%M:%S.000 INFO [main] '),
     'epoch': lambda moment: f'{moment:.3f}   45 192.0.2.1 '}
 Timed = tuple[float, str]      # a line, and when it was written
 NOON = 1767225600 + 43200      # 2026-01-01T12:00:00Z
@@ -3216,7 +3277,8 @@ def timed_lines(stamp: Callable[[float], str], moments: Iterable[float], continu
     for number, moment in enumerate(moments):
         head = stamp(moment)
         rows.append((moment, f'{head}line {number} {"x" * (number % 50)}' + '"}' * head.startswith('{')))
-        rows += [(moment, f'  File "x.py", line {row}, in number_{number}') for row in range(continued if number % 5 == 0 else 0)]
+        rows += [(moment, f'  File "x.py", line {row}, in number_{number}')
+                 for row in range(continued if number % 5 == 0 else 0)]
     return rows
 
 
@@ -3241,8 +3303,10 @@ class Ranges(Case):
     def compare(self, root: Path, rows: Sequence[Timed], ranges: Iterable[tuple[float | None, float | None]]) -> None:
         for since, until in ranges:
             with self.subTest(since=since, until=until):
-                parameters = {name: f'@{moment}' for name, moment in (('since', since), ('until', until)) if moment is not None}
-                expected = [line for moment, line in rows if (since is None or moment >= since) and (until is None or moment <= until)]
+                parameters = {name: f'@{moment}' for name, moment in (('since', since), ('until', until))
+                              if moment is not None}
+                expected = [line for moment, line in rows if (since is None or moment >= since)
+                            and (until is None or moment <= until)][-10000:]
                 found = [entry['message'] for entry in self.ask(root, **parameters, n=10000)['entries']]
                 self.assertEqual(len(found), len(expected), (found[:1], expected[:1], found[-1:], expected[-1:]))
                 self.assertEqual(found, expected)
@@ -3251,10 +3315,13 @@ class Ranges(Case):
         """Ranges of each kind over the time of rows, empty and whole ones included."""
         chance = random.Random(5)
         first, last = int(min(rows)[0]), int(max(rows)[0])
-        pairs = [sorted((chance.randint(first - 60, last + 60), chance.randint(first - 60, last + 60))) for _ in range(count)]
+        pairs = [sorted((chance.randint(first - 60, last + 60), chance.randint(first - 60, last + 60)))
+                 for _ in range(count)]
         ranges: list[tuple[float | None, float | None]] = [(a, b) for a, b in pairs]
-        ranges += [(a, a + 30) for a, _ in pairs[:4]] + [(a, None) for a, _ in pairs[:4]] + [(None, b) for _, b in pairs[:4]]
-        return [*ranges, (first, last), (last, None), (None, first), (last + 1, None), (None, first - 1), (first - 9, last + 9)]
+        for a, b in pairs[:4]:
+            ranges += [(a, a + 30), (a, None), (None, b)]
+        return [*ranges, (first, last), (last, None), (None, first), (last + 1, None), (None, first - 1),
+                (first - 9, last + 9), (last, first)]
 
     def moments(self, count: int, seed: int = 6) -> list[float]:
         """Times in order, from one to 40 seconds apart, some of them equal."""
@@ -3266,7 +3333,8 @@ class Ranges(Case):
 
     def split(self, rows: Sequence[Timed]) -> dict[str, Sequence[Timed]]:
         """A rotation set of them; a continuation line does not begin a file."""
-        cuts = [next(index for index in range(len(rows) * part // 3, len(rows)) if not rows[index][1].startswith(' ')) for part in (1, 2)]
+        cuts = [next(index for index in range(len(rows) * part // 3, len(rows)) if not rows[index][1].startswith(' '))
+                for part in (1, 2)]
         return {'app.log.2.gz': rows[:cuts[0]], 'app.log.1': rows[cuts[0]:cuts[1]], 'app.log': rows[cuts[1]:]}
 
     def test_of_every_format_across_a_rotation_set(self) -> None:
@@ -3276,7 +3344,7 @@ class Ranges(Case):
                 root = plant_timed(self.split(rows))
                 row, = call(make_application('--log-root', str(root)), '/logs?format=json').json()['logs']
                 self.assertEqual(row['format'], name)
-                self.compare(root, rows, self.some_ranges(rows))
+                self.compare(root, rows, self.some_ranges(rows, 6))
 
     def test_continuation_lines_belong_to_the_stamped_line_above(self) -> None:
         rows = timed_lines(STAMPS['iso8601'], self.moments(2400), continued=20)
@@ -3311,19 +3379,21 @@ class Ranges(Case):
                 moments[1000:1400] = [moment + step for moment in moments[1000:1400]]
                 rows = timed_lines(STAMPS['access'], moments)
                 root = plant_timed({'app.log': rows})
-                usual = [(moments[a], moments[b]) for a, b in ((100, 300), (900, 1600), (1500, 2500), (300, 2900), (1000, 1399))]
+                usual = [(moments[a], moments[b]) for a, b in ((100, 250), (900, 1600), (1500, 2500), (300, 2900),
+                                                               (1000, 1399))]
                 self.compare(root, rows, [*usual, (None, moments[1700]), (moments[500], None), (None, moments[990])])
 
     def test_local_times_across_the_clock_change(self) -> None:
-        for day, name in ((1792879200, 'back'), (1774735200, 'forward')):       # the days before 2026-10-25 and 2026-03-29
+        for day, name in ((1792879200, 'back'), (1774735200,
+                                                 'forward')):       # the days before 2026-10-25 and 2026-03-29
             with self.subTest(name), zone('Europe/Berlin'), mock.patch.dict(vars(logwatch), {'PROBE_BYTES': 4096}):
                 stamp = STAMPS['nginx-error']
-                written = [day + 7 * step for step in range(6000)]
+                written = [day + 12 * step for step in range(3600)]
                 # Without a zone the second 02:30 of the autumn night reads as the first: there is no telling.
                 rows = [(time.mktime((*time.localtime(moment)[:8], -1)) if name == 'forward' else
                          datetime.fromtimestamp(moment).replace(fold=0).timestamp(), line)
                         for moment, line in timed_lines(stamp, written)]
-                self.compare(plant_timed({'app.log': rows}), rows, self.some_ranges(rows, 20))
+                self.compare(plant_timed({'app.log': rows}), rows, self.some_ranges(rows))
 
     def test_stamps_without_a_year_across_new_year(self) -> None:
         with zone('UTC'):
@@ -3336,12 +3406,14 @@ class Ranges(Case):
     def test_members_outside_of_it_are_not_unpacked(self) -> None:
         moments = [NOON + step for step in range(60_000)]
         rows = timed_lines(STAMPS['access'], moments)
-        parts = {f'app.log{f".{5 - part}.gz" if part < 5 else ""}': rows[part * 10_000:(part + 1) * 10_000] for part in range(6)}
+        parts = {f'app.log{f".{5 - part}.gz" if part < 5 else ""}': rows[part * 10_000:(part + 1) * 10_000]
+                 for part in range(6)}
         root = plant_timed(parts)
         size = sum(len(line) + 1 for _, line in rows[:10_000])
         for since, until in ((55_000, 55_060), (25_000, 25_060), (None, 10), (59_990, None)):
             with self.subTest(since=since, until=until):
-                parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until)) if step is not None}
+                parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until))
+                              if step is not None}
                 document = self.ask(root, **parameters)
                 self.assertGreater(len(document['entries']), 5)
                 self.assertLess(document['scan']['bytes'], 3 * size, 'of 6')
@@ -3351,14 +3423,16 @@ class Ranges(Case):
         root = plant(scratch(), {'app.log': ''.join(lines)})
         for since, until in ((59_990, None), (30_000, 30_050), (None, 50), (70_000, None), (59_000, 59_050)):
             with self.subTest(since=since, until=until):
-                parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until)) if step is not None}
+                parameters = {name: f'@{NOON + step}' for name, step in (('since', since), ('until', until))
+                              if step is not None}
                 document = self.ask(root, **parameters)
                 self.assertEqual(len(document['entries']), 0 if since == 70_000 else 10 if until is None else 51)
                 self.assertLess(document['scan']['bytes'], 8 << 20, 'of 56 MiB')
                 self.assertEqual(document['scan']['stop'], 'complete')
 
     def test_a_log_without_times_says_so(self) -> None:
-        root = plant(scratch(), {'app.log': 'no time here\n' * 50, 'dmesg.log': '[   12.345678] usb 1-1: text\n' * 50, 'empty.log': ''})
+        root = plant(scratch(), {'app.log': 'no time here\n' * 50, 'dmesg.log': '[   12.345678] usb 1-1: text\n' * 50,
+                                 'empty.log': ''})
         application = make_application('--log-root', str(root))
         for log in ('app', 'dmesg'):
             for parameter in ('since', 'until'):
@@ -3369,7 +3443,8 @@ class Ranges(Case):
     def test_the_spellings_of_the_table_are_taken(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 3)})
         application = make_application('--log-root', str(root))
-        for text in ('2026-01-01T00:00:02Z', '2026-01-01T01:00:02+01:00', '2026-01-01 00:00:02 UTC', '@1767225602', '@1767225601.5'):
+        for text in ('2026-01-01T00:00:02Z', '2026-01-01T01:00:02+01:00', '2026-01-01 00:00:02 UTC', '@1767225602',
+                     '@1767225601.5'):
             with self.subTest(text):
                 self.assertEqual(len(call(application, lines_url('app', since=text)).text.splitlines()), 2)
         for text in ('-15m', '-2h', '-3d', 'today', 'yesterday', 'now', '14:05', '2 days ago', '2026-01-02'):
@@ -3395,25 +3470,31 @@ class Severities(Case):
     """level= gives the lines of that severity or worse."""
 
     LINES: dict[str, tuple[tuple[int | None, str], ...]] = {
-        'access': tuple((level, f'192.0.2.1 - - [22/Nov/2026:14:05:01 +0100] "GET /error HTTP/1.1" {status} 5 "-" "curl"')
+        'access': tuple((level,
+                         f'192.0.2.1 - - [22/Nov/2026:14:05:01 +0100] "GET /error HTTP/1.1" {status} 5 "-" "curl"')
                         for level, status in ((6, 200), (6, 304), (4, 404), (4, 499), (3, 500), (3, 502))),
         'nginx-error': tuple((level, f'2026/11/22 14:05:01 [{word}] 1#1: *2 text') for level, word in enumerate(
             ('emerg', 'alert', 'crit', 'error', 'warn', 'notice', 'info', 'debug'))),
-        'rfc5424': tuple((level, f'<{8 * 3 + level}>1 2026-11-22T14:05:01Z host app 1 - - an error') for level in range(8)),
+        'rfc5424': tuple((level, f'<{8 * 3 + level}>1 2026-11-22T14:05:01Z host app 1 - - an error')
+                         for level in range(8)),
         'json': tuple((level, json.dumps({'time': '2026-11-22T14:05:01Z', **members})) for level, members in (
-            (3, {'level': 'error'}), (4, {'level': 'WARN'}), (6, {'level': 30}), (7, {'severity': 'DEBUG'}), (None, {'msg': 'error'}))),
+            (3, {'level': 'error'}), (4, {'level': 'WARN'}), (6, {'level': 30}), (7, {'severity': 'DEBUG'}),
+            (None, {'msg': 'error'}))),
         'iso8601': tuple((level, f'2026-11-22 14:05:01,123 {text}') for level, text in (
-            (3, 'ERROR text'), (4, 'WARNING text'), (6, 'INFO an error'), (7, 'DEBUG x'), (2, 'CRITICAL x'), (None, 'no error here')))}
+            (3, 'ERROR text'), (4, 'WARNING text'), (6, 'INFO an error'), (7, 'DEBUG x'), (2, 'CRITICAL x'),
+            (None, 'no error here')))}
 
     def test_of_each_format(self) -> None:
         for name, rows in self.LINES.items():
-            root = plant(scratch(), {'app.log.1.gz': ''.join(f'{line}\n' for _, line in rows), 'app.log': ''.join(f'{line}\n' for _, line in rows)})
+            root = plant(scratch(), {'app.log.1.gz': ''.join(f'{line}\n' for _, line in rows),
+                                     'app.log': ''.join(f'{line}\n' for _, line in rows)})
             application = make_application('--log-root', str(root))
             for number, word in enumerate(words('emerg alert crit err warning notice info debug')):
                 for text in (word, str(number)):
                     with self.subTest(name, level=text):
                         expected = [line for level, line in rows if level is not None and level <= number] * 2
-                        self.assertEqual(call(application, lines_url('app', level=text, n=1000)).text.splitlines(), expected)
+                        self.assertEqual(call(application, lines_url('app', level=text, n=1000)).text.splitlines(),
+                                         expected)
             entries = call(application, '/logs/app?format=json&n=1000').json()['entries']
             self.assertEqual([entry['level'] for entry in entries],
                              [None if level is None else logwatch.LEVELS[level] for level, _ in rows] * 2)
@@ -3467,8 +3548,9 @@ class Heartbeat:
 
 
 HOSTILE = {     # an expression, and the line on which it takes for ever
-    '(a+)+$': 'a' * 40 + '!', '(a|a)*$': 'a' * 40 + '!', '.*.*=.*x': '=' * 16000, '.*error.*timeout.*x': 'error timeout ' * 1150,
-    '(?:.*,){12}P': ',' * 120 + '!', '(x+x+)+y': 'y' + 'x' * 40}
+    '(a+)+$': 'a' * 40 + '!', '(a|a)*$': 'a' * 40 + '!', '.*.*=.*x': '=' * 16000,
+    '.*error.*timeout.*x': 'error timeout ' * 1150,
+    '(x+x+)+y': 'y' + 'x' * 40}
 
 
 class HostileExpressions(Case):
@@ -3533,13 +3615,16 @@ class HostileExpressions(Case):
         until(lambda: held() <= before, 'the same descriptors and threads as before')
 
     def test_a_wrong_one_is_400_with_pythons_reason(self) -> None:
-        for pattern in ('(', '[', '*', ')', 'a{2,1}', '(?P<1>a)', '\\', '(?<=a+)b', '(?z)', '[b-a]', '(?P=x)', '\\400x\\p', 'x' * 501, ''):
+        for pattern in ('(', '[', '*', ')', 'a{2,1}', '(?P<1>a)', '\\', '(?<=a+)b', '(?z)', '[b-a]', '(?P=x)',
+                        '\\400x\\p', 'x' * 501, ''):
             with self.subTest(pattern[:20]):
                 self.assertProblem(self.server.get(lines_url('app', re=pattern)), 400, 're')
 
     def test_an_odd_one_is_an_answer_or_a_refusal_but_soon(self) -> None:
-        for pattern in ('(' * 250 + ')' * 250, '(?:' * 120 + ')' * 120, 'a{1000000000}', '(a{65535}){65535}', '((a{1,300}){1,300}){1,300}', '\udc80',
-                        '[' + 'a-z' * 150 + ']', '(?i)' + 'ſ' * 200, '\U0001f600+', '(.)' * 150 + '\\150', '.' * 500, 'a?' * 120 + 'a' * 120):
+        for pattern in ('(' * 250 + ')' * 250, '(?:' * 120 + ')' * 120, 'a{1000000000}', '(a{65535}){65535}',
+                        '((a{1,300}){1,300}){1,300}', '\udc80',
+                        '[' + 'a-z' * 150 + ']', '(?i)' + 'ſ' * 200, '\U0001f600+', '(.)' * 150 + '\\150', '.' * 500,
+                        'a?' * 120 + 'a' * 120):
             with self.subTest(pattern[:20]):
                 began = time.monotonic()
                 query = urllib.parse.quote(pattern.encode('utf-8', 'surrogateescape'))
@@ -3567,8 +3652,10 @@ class Gunicorn:
         self.socket = str(home / 'http.sock')
         with (home / 'stderr').open('wb') as errors:
             self.process = subprocess.Popen(
-                [str(find_tool('gunicorn')), *options, '-b', f'unix:{self.socket}', '--chdir', str(HERE), 'logwatch:application'],
-                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'LOGWATCH_RATE': '0', 'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
+                [str(find_tool('gunicorn')), *options, '-b', f'unix:{self.socket}', '--chdir', str(HERE),
+                 'logwatch:application'],
+                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'LOGWATCH_RATE': '0',
+                                       'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
         until(lambda: self.process.poll() is None and answers_livez(self.socket), 'gunicorn to serve')
 
     def get(self, target: str, headers: Mapping[str, str] | None = None) -> Reply:
@@ -3620,6 +3707,30 @@ class Scans(Case):
             found += [int(entry['message'].split()[-1]) for entry in document['entries']]
         self.assertEqual(found[-1], 29)
         self.assertEqual(len(found), len(set(found)) + len(found) - 30)
+
+    def test_partial_answers_pass_a_packed_file(self) -> None:
+        root = scratch()
+        rows = [f'2026-01-01 00:00:00,000 {"CRITICAL needle" if row % 20_000 == 0 else "INFO filler"} {row}\n'
+                for row in range(400_000)]
+        (root / 'app.log.2.gz').write_bytes(gzip.compress(rows[0].encode()))
+        (root / 'app.log.1.gz').write_bytes(gzip.compress(''.join(rows[1:]).encode(), 1))
+        plant(root, {'app.log': '2026-01-01 00:00:01,000 CRITICAL last 400000\n'})
+        server = self.serve(root=root, constants={'SCAN_SECONDS': 0.2})
+        found: list[int] = []
+        notes = ''
+        target = '/logs/app?level=crit&n=1000&format=json'
+        for _ in range(60):
+            document = server.get(target).json()
+            found = [int(entry['message'].split()[-1]) for entry in document['entries']] + found
+            notes += str(document['scan']['notes'])
+            if not document['prev']:
+                break
+            target = '/logs/app' + document['prev']
+        self.assertIsNone(document['prev'], 'it never ends')
+        self.assertEqual((found[0], found[-1]), (0, 400_000))
+        self.assertEqual(found, sorted(set(found)))
+        if len(found) < 21:
+            self.assertIn('app.log.1.gz', notes, 'what was not searched to its end is named')
 
     def test_a_client_that_hangs_up_stops_its_scan(self) -> None:
         big = scratch()
@@ -3869,7 +3980,8 @@ class FormatFields(unittest.TestCase):
         for name, line, *_ in STAMPED_LINES:
             if name == 'access' and line.count(b'"') % 2 == 0:
                 with self.subTest(line=line[:80]):
-                    self.assertIn(logwatch.FORMATS[0].fields(line)['remote_addr'], ('192.0.2.1', '2001:db8::1', '-', '::1'))
+                    self.assertIn(logwatch.FORMATS[0].fields(line)['remote_addr'],
+                                  ('192.0.2.1', '2001:db8::1', '-', '::1'))
 
     def test_syslog_lines_have_host_ident_and_pid(self) -> None:
         for line, expected in (
@@ -3939,7 +4051,8 @@ class Times(InBerlin):
                 ('2026-11-22', midnight), ('14:05:01', MOMENT), ('14:05', MOMENT - 1), (f'@{MOMENT:.0f}', MOMENT),
                 (f'@{MOMENT:.0f}.25', MOMENT + .25), ('now', LATER), (' now ', LATER), ('today', midnight),
                 ('yesterday', midnight - 86400),
-                ('tomorrow', midnight + 86400), ('-15m', LATER - 900), ('-2h', LATER - 7200), ('-3d', LATER - 3 * 86400),
+                ('tomorrow', midnight + 86400), ('-15m', LATER - 900), ('-2h', LATER - 7200),
+                ('-3d', LATER - 3 * 86400),
                 ('-1w', LATER - 7 * 86400), ('-30s', LATER - 30), ('-1h30m', LATER - 5400), ('-1h 30min', LATER - 5400),
                 ('+5m', LATER + 300),
                 ('1 hour ago', LATER - 3600), ('2 days ago', LATER - 2 * 86400), ('1h30m ago', LATER - 5400),
@@ -4000,7 +4113,8 @@ class Times(InBerlin):
 class Follower:
     """A client of a stream; a thread of its own reads what it is sent."""
 
-    def __init__(self, address: Address, target: str, headers: Mapping[str, str] | None = None, reads: bool = True) -> None:
+    def __init__(self, address: Address, target: str, headers: Mapping[str, str] | None = None,
+                 reads: bool = True) -> None:
         self.wire = Wire(address)
         self.data = bytearray()
         self.ended = False     # in good order, by the last chunk or the announced length
@@ -4054,7 +4168,8 @@ class Follower:
 
     def messages(self) -> list[str]:
         """The lines that have come as events."""
-        return [json.loads(event['data'])['message'] for event in self.events() if 'data' in event and 'event' not in event]
+        return [json.loads(event['data'])['message'] for event in self.events() if 'data' in event
+                and 'event' not in event]
 
     def numbers(self) -> list[int]:
         """The last word of each line."""
@@ -4067,10 +4182,34 @@ class Follower:
         """The names of the events that are no lines."""
         return [event['event'] for event in self.events() if 'event' in event]
 
+    def await_lines(self, count: int) -> list[str]:
+        """The lines, once there are so many."""
+        until(lambda: len(self.messages()) >= count, f'{count} lines to come')
+        return self.messages()
+
+    def await_bytes(self, pattern: bytes) -> bytes:
+        """What has been sent, once a regular expression is found in it."""
+        until(lambda: re.search(pattern, self.data), f'{pattern!r} to come')
+        return bytes(self.data)
+
     def await_number(self, number: int) -> list[int]:
         """All numbers, once that one has come."""
-        until(lambda: number in self.numbers(), f'{number} to come', PATIENCE)
+        until(lambda: number in self.numbers(), f'{number} to come')
         return self.numbers()
+
+
+def truncate(pager: Pager) -> None:
+    os.truncate(pager.log(), 0)
+    pager.write(101, 180)
+
+
+def delete_and_create(pager: Pager) -> None:
+    pager.log().unlink()
+    pager.write(101, 180)
+
+
+def overwrite(pager: Pager) -> None:
+    pager.log().write_text(numbered(101, 180))
 
 
 STREAM = {'Accept': 'text/event-stream'}
@@ -4117,9 +4256,10 @@ class Following(Case):
         for first in range(21, 61, 5):
             self.append(path, numbered(first, first + 4))
         whole = numbered(18, 60)
-        until(lambda: text.data.decode() == whole, 'the text')
-        until(lambda: [json.loads(row)['message'] for row in ndjson.data.splitlines() if row] == whole.splitlines(), 'the NDJSON')
-        until(lambda: events.messages() == whole.splitlines(), 'the events')
+        self.assertEqual(text.await_bytes(b'line 60\n').decode(), whole)
+        rows = [json.loads(row) for row in ndjson.await_bytes(b'line 60".*\n').splitlines() if row]
+        self.assertEqual([row['message'] for row in rows], whole.splitlines())
+        self.assertEqual(events.await_lines(43), whole.splitlines())
         entry = json.loads(events.events()[-1]['data'])
         self.assertEqual(list(entry)[:6], ENTRY_KEYS)
 
@@ -4147,9 +4287,9 @@ class Following(Case):
         events = self.follow(lines_url(name, follow=1), STREAM)
         ndjson = self.follow(lines_url(name, follow=1, format='ndjson'))
         until(lambda: sum('comment' in event for event in events.events()) >= 2, 'two pings')
-        until(lambda: ndjson.data.endswith(b'\n\n'), 'empty lines')
+        ndjson.await_bytes(b'\n\n')
         self.append(path, 'y\n')
-        until(lambda: events.messages() == ['x', 'y'], 'the line after the pings')
+        self.assertEqual(events.await_lines(2), ['x', 'y'])
         self.assertEqual(events.events()[0], {'retry': str(logwatch.RETRY_SECONDS * 1000)})
 
     def test_it_begins_with_the_newest_lines_or_behind_a_place(self) -> None:
@@ -4178,20 +4318,20 @@ class Following(Case):
         until(lambda: 'comment' in stream.events()[-1], 'a ping')
         self.assertEqual(len(stream.messages()), 3)
         self.append(path, ' line 4\nand 5\n')
-        until(lambda: stream.messages()[3:] == ['half a line 4', 'and 5'], 'the whole lines')
+        self.assertEqual(stream.await_lines(5)[3:], ['half a line 4', 'and 5'])
 
     def test_hostile_bytes_stay_within_their_event(self) -> None:
-        hostile = [b'a\rb', b'crlf\r', b'data: forged', b'id: 5\rdata: forged\r\r', b'event: gap', b': ping', b'\xff\xfe', b'nul\0',
+        hostile = [b'a\rb', b'crlf\r', b'data: forged', b'id: 5\rdata: forged\r\r', b'event: gap', b': ping',
+                   b'\xff\xfe', b'nul\0',
                    b'', b'\xe2\x80\xa8x\xe2\x80\xa9', b'\x1b[31m', b'retry: 1', b'\xc2\x85']
         name, _ = self.log(b''.join(line + b'\n' for line in hostile))
         stream = self.follow(lines_url(name, follow=1), STREAM)
-        until(lambda: len(stream.messages()) == len(hostile), 'all of them')
-        self.assertEqual([message.encode() for message in stream.messages()],
+        self.assertEqual([message.encode() for message in stream.await_lines(len(hostile))],
                          [line.decode('utf-8', 'backslashreplace').encode() for line in hostile])
         self.assertEqual(stream.kinds(), [])
         text = self.follow(lines_url(name, follow=1))
         until(lambda: text.data.count(b'\n') == len(hostile), 'the text')
-        self.assertNotRegex(text.data, rb'[\x00-\x08\x0b-\x1f\x7f]')
+        self.assertNotRegex(bytes(text.data), rb'[\x00-\x08\x0b-\x1f\x7f]')
 
     def test_every_filter_goes_with_it(self) -> None:
         name, path = self.log('2026/01/01 12:00:00 [error] 1#1: *1 begin 1\n')
@@ -4200,20 +4340,21 @@ class Following(Case):
             'i': ({'q': 'LINE', 'i': 1, 'not': '5'}, lambda line: 'line' in line and '5' not in line),
             're': ({'re': 'line .*3$'}, lambda line: re.search('line .*3$', line)),
             'level': ({'level': 'error'}, lambda line: '[error]' in line)}
-        streams = {key: self.follow(lines_url(name, parameters, follow=1, n=5), STREAM) for key, (parameters, _) in wanted.items()}
+        streams = {key: self.follow(lines_url(name, parameters, follow=1, n=5), STREAM)
+                   for key, (parameters, _) in wanted.items()}
         lines = [f'2026/01/01 12:00:{n:02} [{"error" if n % 3 else "info"}] 1#1: *1 line {n}' for n in range(60)]
         for line in lines:
             self.append(path, line + '\n')
         for key, (_, test) in wanted.items():
             expected = [line for line in ('2026/01/01 12:00:00 [error] 1#1: *1 begin 1', *lines) if test(line)]
             with self.subTest(key):
-                until(lambda: len(streams[key].messages()) >= len(expected), f'the lines with {key}')
-                self.assertEqual(streams[key].messages(), expected)
+                self.assertEqual(streams[key].await_lines(len(expected)), expected)
 
     def test_what_does_not_go_with_it_is_refused_before_a_stream_begins(self) -> None:
         name, _ = self.log(numbered(1, 3))
         cursor = Pager(self.root, name, self.server).behind(2)
-        for parameter, value in {'before': cursor, 'A': '1', 'B': '1', 'C': '1', 'until': 'now', 'format': 'html', 'after': 'junk',
+        for parameter, value in {'before': cursor, 'A': '1', 'B': '1', 'C': '1', 'until': 'now', 'format': 'html',
+                                 'after': 'junk',
                                  'q': '', 're': '(', 'level': 'loud', 'follow': 'maybe'}.items():
             with self.subTest(parameter):
                 self.assertProblem(self.server.get(lines_url(name, {'follow': 1, parameter: value})), 400, parameter)
@@ -4241,7 +4382,8 @@ class Following(Case):
                 last = max(pager.numbers(pager.page(n=10000)))
                 self.assertEqual(stream.await_number(last), list(range(18, last + 1)))
                 self.assertEqual(stream.kinds(), [])
-                resumed = self.follow(lines_url(pager.log_name, follow=1), {**STREAM, 'Last-Event-ID': pager.behind(last)})
+                resumed = self.follow(lines_url(pager.log_name, follow=1),
+                                      {**STREAM, 'Last-Event-ID': pager.behind(last)})
                 pager.write(last + 1, last + 5)
                 for follower in (stream, resumed):
                     self.assertEqual(follower.await_number(last + 5)[-5:], list(range(last + 1, last + 6)))
@@ -4257,34 +4399,22 @@ class Following(Case):
         self.assertEqual(sorted(stream.numbers()), list(range(1, 76)))
 
     def test_what_is_lost_is_a_gap_and_it_goes_on_behind_it(self) -> None:
-        def truncate(pager: Pager) -> None:
-            os.truncate(pager.log(), 0)
-            pager.write(101, 180)
-
-        def delete(pager: Pager) -> None:
-            pager.log().unlink()
-            pager.write(101, 180)
-
-        def overwrite(pager: Pager) -> None:
-            pager.log().write_text(numbered(101, 180))
-
-        for change in (truncate, delete, overwrite):
+        for change in (truncate, delete_and_create, overwrite):
             with self.subTest(change.__name__):
                 pager = self.pager(change.__name__)
                 events = self.follow(lines_url(pager.log_name, follow=1), STREAM)
                 ndjson = self.follow(lines_url(pager.log_name, follow=1, format='ndjson'))
                 text = self.follow(lines_url(pager.log_name, follow=1))
                 events.await_number(50)
-                until(lambda: text.data.count(b'\n') == 50 == ndjson.data.strip().count(b'\n') + 1, 'the others')
+                for stream in (text, ndjson):
+                    stream.await_bytes(b'line 50')
                 change(pager)
                 self.assertEqual(events.await_number(180), [*range(1, 51), *range(101, 181)])
                 self.assertIn('gap', events.kinds())
                 gap = next(event for event in events.events() if event.get('event') == 'gap')
                 self.assertEqual(json.loads(gap['data'])['status'], 410)
-                until(lambda: b'line 180\n' in text.data, 'the text')
-                self.assertRegex(text.data, rb'line 50\n-- logwatch: gap: .* --\n')
-                until(lambda: b'line 180"' in ndjson.data, 'the NDJSON')
-                self.assertIn(b'\n{"gap":{', ndjson.data)
+                self.assertRegex(text.await_bytes(b'line 180\n'), rb'line 50\n-- logwatch: gap: .* --\n')
+                self.assertIn(b'\n{"gap":{', ndjson.await_bytes(b'line 180"'))
 
     def test_a_log_that_is_gone_for_a_while_is_followed_again(self) -> None:
         pager = self.pager('away')
@@ -4414,7 +4544,8 @@ class FollowersAndTheServer(Case):
         rename_and_create(pager)
         pager.compress('.1', '.1.gz')
         server = self.serve('--state-dir', state, root=root)
-        with Follower(server.address, lines_url('app', follow=1), {**STREAM, 'Last-Event-ID': streams[0].last_id()}) as again:
+        with Follower(server.address, lines_url('app', follow=1),
+                      {**STREAM, 'Last-Event-ID': streams[0].last_id()}) as again:
             self.assertEqual(again.await_number(80), list(range(51, 81)))
 
     def test_a_stream_does_not_hold_up_other_answers(self) -> None:
@@ -4439,7 +4570,8 @@ class FollowersAndTheServer(Case):
         for first in (1, 21, 26):
             if first > 1:
                 Pager(root).write(first, first + 4)
-            stream = Follower(gunicorn.socket, lines_url('app', follow=1, n=50), {**STREAM, **({'Last-Event-ID': last} if last else {})})
+            stream = Follower(gunicorn.socket, lines_url('app', follow=1, n=50),
+                              {**STREAM, **({'Last-Event-ID': last} if last else {})})
             stream.end()
             self.assertEqual(stream.events()[0], {'retry': str(logwatch.RETRY_SECONDS * 1000)})
             self.assertEqual(stream.numbers(), list(range(first, 21 if first == 1 else first + 5)))
@@ -4459,7 +4591,8 @@ class FollowersAndTheServer(Case):
 
 
 ROTATION_MODES = {
-    'create': 'create', 'copytruncate': 'copytruncate', 'dateext': 'create\n dateext\n dateformat -%Y%m%d-%s', 'compress': 'create\n compress',
+    'create': 'create', 'copytruncate': 'copytruncate', 'dateext': 'create\n dateext\n dateformat -%Y%m%d-%s',
+    'compress': 'create\n compress',
     'delaycompress': 'create\n compress\n delaycompress', 'copytruncate and compress': 'copytruncate\n compress'}
 
 LOSSY_MODES = ('copytruncate', 'copytruncate and compress', 'compress')     # in which logrotate itself loses lines
@@ -4476,7 +4609,8 @@ class Torture:
         self.written = 0
         self.complaints = ''
         self._stop = threading.Event()
-        config = plant(self.home, {'conf': f'{self.log} {{\n rotate 1000\n missingok\n size 1\n {ROTATION_MODES[mode]}\n}}\n'}) / 'conf'
+        config = self.home / 'conf'
+        config.write_text(f'{self.log} {{\n rotate 1000\n missingok\n size 1\n {ROTATION_MODES[mode]}\n}}\n')
         config.chmod(0o644)
         self._command = [str(find_tool('logrotate')), '-s', str(self.home / 'state'), '-f', str(config)]
         self._writer = threading.Thread(target=self._write)
@@ -4591,23 +4725,14 @@ class RotationTorture(Case):
                 server = self.serve(root=torture.log.parent)
                 cursor = server.get('/logs/app?format=json').json()['entries'][-1]['cursor']
                 witnesses = [Witness([]) for _ in range(3)]
-                failures: list[BaseException] = []
-
-                def watched(work: Callable[..., None], *args: object) -> None:
-                    try:
-                        work(*args)
-                    except BaseException as failure:
-                        failures.append(failure)
-
-                readers = [threading.Thread(target=watched, args=(self.page, server, torture, cursor, witnesses[0]))]
-                readers += [threading.Thread(target=watched, args=(self.follow, server, torture, cursor, witnesses[seed], seed))
-                            for seed in (1, 2)]
                 torture.start()
+                with concurrent.futures.ThreadPoolExecutor() as pool:
+                    readers = [pool.submit(self.page, server, torture, cursor, witnesses[0])]
+                    readers += [pool.submit(self.follow, server, torture, cursor, witnesses[seed], seed)
+                                for seed in (1, 2)]
                 for reader in readers:
-                    reader.start()
-                for reader in readers:
-                    reader.join()
-                self.assertEqual((failures, torture.complaints), ([], ''))
+                    reader.result()
+                self.assertEqual(torture.complaints, '')
                 there = torture.on_disk() - {0}
                 self.assertGreater(len(there), 100)
                 for witness in witnesses:
@@ -4626,7 +4751,8 @@ ENTRY_CURSOR = f's={BOOT_ID};i=31;b={BOOT_ID};m=2dc6c00;t=6474848fcac00;x=b9aecf
 
 def entry_json(**fields: object) -> bytes:
     """A line of `journalctl -o json`; None leaves a field out."""
-    record = {'__CURSOR': ENTRY_CURSOR, '__REALTIME_TIMESTAMP': '1767225648250000', '_HOSTNAME': 'box', 'SYSLOG_IDENTIFIER': 'app',
+    record = {'__CURSOR': ENTRY_CURSOR, '__REALTIME_TIMESTAMP': '1767225648250000', '_HOSTNAME': 'box',
+              'SYSLOG_IDENTIFIER': 'app',
               '_PID': '7', 'PRIORITY': '4', '_SYSTEMD_UNIT': 'app.service', 'MESSAGE': 'text', **fields}
     return json.dumps({name: value for name, value in record.items() if value != 'absent'}).encode() + b'\n'
 
@@ -4648,26 +4774,32 @@ class JournalEntries(Case):
         self.assertEqual(details.fields['unit'], 'app.service')
 
     def test_messages_of_every_kind(self) -> None:
-        for message, expected in ((list(b'caf\xe9 \xff'), 'caf\\xe9 \\xff'), (list('été'.encode()), 'été'), (None, ''), ('absent', ''), ('', ''),
-                                  (['one', 'two'], 'one two'), ([list(b'\xff'), 'two'], '\\xff two'), ([], ''), ('first\nsecond\n', 'first\nsecond\n'),
+        for message, expected in ((list(b'caf\xe9 \xff'), 'caf\\xe9 \\xff'), (list('été'.encode()), 'été'), (None, ''),
+                                  ('absent', ''), ('', ''),
+                                  (['one', 'two'], 'one two'), ([list(b'\xff'), 'two'], '\\xff two'), ([], ''),
+                                  ('first\nsecond\n', 'first\nsecond\n'),
                                   ('a\0b', 'a\0b'), ('x' * 100_000, 'x' * 100_000), (5, '5'), ([256, -1], '256 -1')):
             with self.subTest(str(message)[:30]):
                 text, details = self.entry(MESSAGE=message)
                 self.assertEqual(details.message, expected)
                 self.assertNotIn('\n', text, 'an entry is one line')
-                self.assertTrue(text.startswith('2026-01-01T00:00:48+00:00 box app[7]: ' + expected[:6].replace('\n', ' ')))
+                head = '2026-01-01T00:00:48+00:00 box app[7]: '
+                self.assertTrue(text.startswith(head + expected[:6].replace('\n', ' ')))
                 self.assertLessEqual(len(text), logwatch.LINE_BYTES)
 
     def test_what_is_missing_is_left_out(self) -> None:
         for fields, expected in (({'SYSLOG_IDENTIFIER': 'absent', '_COMM': 'cron'}, 'box cron[7]: text'),
-                                 ({'SYSLOG_IDENTIFIER': 'absent'}, 'box unknown[7]: text'), ({'_PID': 'absent'}, 'box app: text'),
+                                 ({'SYSLOG_IDENTIFIER': 'absent'}, 'box unknown[7]: text'),
+                                 ({'_PID': 'absent'}, 'box app: text'),
                                  ({'_PID': 'absent', 'SYSLOG_PID': '9'}, 'box app[9]: text')):
             self.assertEqual(self.entry(**fields)[0].partition(' ')[2], expected)
-        for priority, level in (('absent', None), (None, None), ('0', 0), ('7', 7), ('8', None), ('x', None), ([1, 2], None), ('04', None)):
+        for priority, level in (('absent', None), (None, None), ('0', 0), ('7', 7), ('8', None), ('x', None),
+                                ([1, 2], None), ('04', None)):
             self.assertEqual(self.entry(PRIORITY=priority)[1].level, level, priority)
 
     def test_what_is_no_entry_is_passed_over(self) -> None:
-        for data in (b'', b'\n', b'[]', b'5', b'null', b'{', b'{"MESSAGE":"x"}', b'{"__CURSOR":"x","__REALTIME_TIMESTAMP":"soon"}',
+        for data in (b'', b'\n', b'[]', b'5', b'null', b'{', b'{"MESSAGE":"x"}',
+                     b'{"__CURSOR":"x","__REALTIME_TIMESTAMP":"soon"}',
                      b'{"__CURSOR":"x","__REALTIME_TIMESTAMP":null}', b'[' * 100_000, b'\xff', entry_json()[:-20]):
             self.assertIsNone(logwatch.journal_entry(data), data[:40])
 
@@ -4681,8 +4813,10 @@ class JournalArguments(Case):
             self.assertEqual(logwatch.parse_any_cursor(logwatch.encode_journal_cursor(cursor)), cursor)
 
     def test_another_text_is_no_cursor(self) -> None:
-        hostile = ['', '--output=export', f'{ENTRY_CURSOR}\n', f'{ENTRY_CURSOR} --root=/', f' {ENTRY_CURSOR}', ENTRY_CURSOR.upper(),
-                   ENTRY_CURSOR.replace('i=31', 'i='), ENTRY_CURSOR.replace('i=31', 'i=31;i=31'), ENTRY_CURSOR + ';u=1', '\0', 'é',
+        hostile = ['', '--output=export', f'{ENTRY_CURSOR}\n', f'{ENTRY_CURSOR} --root=/', f' {ENTRY_CURSOR}',
+                   ENTRY_CURSOR.upper(),
+                   ENTRY_CURSOR.replace('i=31', 'i='), ENTRY_CURSOR.replace('i=31', 'i=31;i=31'),
+                   ENTRY_CURSOR + ';u=1', '\0', 'é',
                    ENTRY_CURSOR.replace('i=31', 'i=' + '1' * 17), '$(id)', ';'.join(reversed(ENTRY_CURSOR.split(';')))]
         for kind in ('~a', '~b'):
             for text in hostile:
@@ -4696,7 +4830,8 @@ class JournalArguments(Case):
                 logwatch.parse_any_cursor(text)
 
     def test_the_arguments_hold_no_text_of_the_client(self) -> None:
-        criteria = logwatch.Criteria(words=('CLIENT',), unwanted=('CLIENT',), pattern='CLIENT', ignore_case=True, since=1.5, until=2e9, level=4)
+        criteria = logwatch.Criteria(words=('CLIENT',), unwanted=('CLIENT',), pattern='CLIENT', ignore_case=True,
+                                     since=1.5, until=2e9, level=4)
         for place in (None, logwatch.JournalCursor(True, ENTRY_CURSOR), logwatch.JournalCursor(False, ENTRY_CURSOR)):
             for reverse in (True, False):
                 arguments = logwatch.journal_arguments('ssh.service', criteria, place, reverse)
@@ -4709,46 +4844,64 @@ class JournalArguments(Case):
 def export_entry(moment: float, number: int, **fields: str | bytes | None) -> bytes:
     """An entry in journald's export format; bytes go in its binary form. None leaves a field out."""
     record: dict[str, str | bytes | None] = {
-        '__REALTIME_TIMESTAMP': str(int(moment * 1e6)), '__MONOTONIC_TIMESTAMP': str((number + 1) * 1000), '_BOOT_ID': BOOT_ID, '_HOSTNAME': 'box',
-        'SYSLOG_IDENTIFIER': 'app', '_PID': '7', 'PRIORITY': str(number % 8), '_SYSTEMD_UNIT': ('ssh', 'cron')[number % 2] + '.service',
+        '__REALTIME_TIMESTAMP': str(int(moment * 1e6)), '__MONOTONIC_TIMESTAMP': str((number + 1) * 1000),
+        '_BOOT_ID': BOOT_ID, '_HOSTNAME': 'box',
+        'SYSLOG_IDENTIFIER': 'app', '_PID': '7', 'PRIORITY': str(number % 8),
+        '_SYSTEMD_UNIT': ('ssh', 'cron')[number % 2] + '.service',
         'MESSAGE': f'{"error " * (number % 3 == 0)}line {number}', **fields}
-    lines = [f'{name}={value}'.encode() if isinstance(value, str) else name.encode() + b'\n' + len(value).to_bytes(8, 'little') + value
-             for name, value in record.items() if value is not None]
+    lines = []
+    for name, value in record.items():
+        if isinstance(value, str):
+            lines.append(f'{name}={value}'.encode())
+        elif value is not None:
+            lines.append(name.encode() + b'\n' + len(value).to_bytes(8, 'little') + value)
     return b'\n'.join(lines) + b'\n\n'
+
+
+class Journal:
+    """A journal as journald writes it, for a mount namespace in which it stands where journald keeps it."""
+
+    START = 1767225600     # 2026-01-01T00:00:00Z
+
+    def __init__(self, entries: Iterable[bytes]) -> None:
+        self.root = scratch()
+        self.folder = self.root / 'journal' / Path('/etc/machine-id').read_text().strip()
+        self.folder.mkdir(parents=True)
+        self.write(entries)
+
+    def write(self, entries: Iterable[bytes]) -> None:
+        """Add entries."""
+        subprocess.run([JOURNAL_REMOTE, '-o', str(self.folder / 'system.journal'), '-'], input=b''.join(entries),
+                       check=True, capture_output=True)
+
+    def add(self, first: int, last: int, every: int = 1) -> None:
+        """Add numbered entries, one in `every` seconds."""
+        self.write(export_entry(Journal.START + every * number, number) for number in range(first, last + 1))
+
+    def namespace(self, *more: str) -> tuple[str, ...]:
+        """A command that runs another one where /var/log is our folder."""
+        mounts = ' && '.join((f'mount --bind {self.root} /var/log', *more))
+        return ('unshare', '-m', 'sh', '-c', f'{mounts} && exec "$@"', 'sh')
+
+    def journalctl(self, *options: str) -> list[str]:
+        """The messages that journalctl prints, oldest first."""
+        command = ['journalctl', '-D', str(self.folder), '-q', '--no-pager', '-o', 'json', '--all', *options]
+        done = subprocess.run(command, capture_output=True, check=True)
+        return [json.loads(line)['MESSAGE'] for line in done.stdout.splitlines()]
 
 
 @requires('root', 'journalctl', 'systemd-journal-remote', 'mount namespaces')
 class RealJournal(Case):
-    """A journal as journald writes it, in the place where journald keeps it, of this test's own mount namespace."""
+    """The journal as a log is what journalctl says of it."""
 
     COUNT = 240
-    START = 1767225600     # 2026-01-01T00:00:00Z, two entries a minute
-    root: Path
+    journal: Journal
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.root = scratch()
-        (cls.root / 'journal' / Path('/etc/machine-id').read_text().strip()).mkdir(parents=True)
-        cls.write(export_entry(cls.START + 30 * number, number) for number in range(cls.COUNT))
-        cls.server = cls.serve_class(root=Path('/var/log'), wrap=cls.namespace())
-
-    @classmethod
-    def namespace(cls, *more: str) -> tuple[str, ...]:
-        """A command that runs another one where /var/log is our folder."""
-        mounts = ' && '.join((f'mount --bind {cls.root} /var/log', *more))
-        return ('unshare', '-m', 'sh', '-c', f'{mounts} && exec "$@"', 'sh')
-
-    @classmethod
-    def write(cls, entries: Iterable[bytes]) -> None:
-        """Add entries to the journal."""
-        folder, = (cls.root / 'journal').iterdir()
-        subprocess.run([JOURNAL_REMOTE, '-o', str(folder / 'system.journal'), '-'], input=b''.join(entries), check=True, capture_output=True)
-
-    def journalctl(self, *options: str) -> list[str]:
-        """The messages that journalctl prints, oldest first."""
-        folder, = (self.root / 'journal').iterdir()
-        done = subprocess.run(['journalctl', '-D', str(folder), '-q', '--no-pager', '-o', 'json', '--all', *options], capture_output=True, check=True)
-        return [json.loads(line)['MESSAGE'] for line in done.stdout.splitlines()]
+        cls.journal = Journal(())
+        cls.journal.add(0, cls.COUNT - 1, 30)
+        cls.server = cls.serve_class(root=Path('/var/log'), wrap=cls.journal.namespace())
 
     def ask(self, **parameters: object) -> dict[str, Any]:
         reply = self.server.get(lines_url('journal', parameters, format='json'))
@@ -4762,33 +4915,42 @@ class RealJournal(Case):
     def test_it_is_listed_and_read_like_any_log(self) -> None:
         row = next(row for row in self.server.get('/logs?format=json').json()['logs'] if row['name'] == 'journal')
         self.assertEqual((row['format'], row['readable']), ('journal', True))
-        self.assertEqual(self.server.get('/logs/journal?n=2').text.splitlines()[-1].split(' ', 1)[1], f'box app[7]: line {self.COUNT - 1}')
+        self.assertEqual(self.server.get('/logs/journal?n=2').text.splitlines()[-1].split(' ', 1)[1],
+                         f'box app[7]: line {self.COUNT - 1}')
         entry = self.ask(n=1)['entries'][0]
         self.assertEqual(list(entry)[:6], ENTRY_KEYS)
-        self.assertEqual(entry['time'][:19], time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(self.START + 30 * (self.COUNT - 1))))
+        self.assertEqual(entry['time'][:19], time.strftime('%Y-%m-%dT%H:%M:%S',
+                                                           time.gmtime(Journal.START + 30 * (self.COUNT - 1))))
 
     def test_each_parameter_is_journalctls_own(self) -> None:
-        since, until = self.START + 1800, self.START + 5400
+        since, until = Journal.START + 1800, Journal.START + 5400
         for parameters, options in (
-                ({}, ()), ({'n': 5}, ('-n', '5')), ({'level': 'warning'}, ('-p', 'warning')), ({'level': 'emerg'}, ('-p', '0')),
+                ({}, ()), ({'n': 5}, ('-n', '5')), ({'level': 'warning'}, ('-p', 'warning')),
+                ({'level': 'emerg'}, ('-p', '0')),
                 ({'since': f'@{since}'}, (f'--since=@{since}',)), ({'until': f'@{until}'}, (f'--until=@{until}',)),
-                ({'since': f'@{since}', 'until': f'@{until}', 'level': 'err'}, (f'--since=@{since}', f'--until=@{until}', '-p', 'err')),
-                ({'since': '2026-01-01 00:30:00 UTC'}, ('--since=2026-01-01 00:30:00 UTC',)), ({'since': '-15m'}, ('--since=-15m',)),
+                ({'since': f'@{since}', 'until': f'@{until}', 'level': 'err'},
+                 (f'--since=@{since}', f'--until=@{until}', '-p', 'err')),
+                ({'since': '2026-01-01 00:30:00 UTC'}, ('--since=2026-01-01 00:30:00 UTC',)),
+                ({'since': '-15m'}, ('--since=-15m',)),
                 ({'until': 'yesterday'}, ('--until=yesterday',)), ({'since': 'today'}, ('--since=today',))):
             with self.subTest(parameters):
-                self.assertEqual(self.messages(self.ask(**{'n': 10000, **parameters})), self.journalctl(*options))
+                self.assertEqual(self.messages(self.ask(**{'n': 10000, **parameters})),
+                                 self.journal.journalctl(*options))
 
     def test_words_and_expressions_choose_as_in_a_file(self) -> None:
-        whole = self.journalctl()
-        for parameters, test in (({'q': 'error'}, lambda text: 'error' in text), ({'not': 'error'}, lambda text: 'error' not in text),
-                                 ({'q': 'LINE 1', 'i': 1}, lambda text: 'line 1' in text), ({'re': 'line [0-9]*7$'}, lambda text: text.endswith('7')),
+        whole = self.journal.journalctl()
+        for parameters, test in (({'q': 'error'}, lambda text: 'error' in text),
+                                 ({'not': 'error'}, lambda text: 'error' not in text),
+                                 ({'q': 'LINE 1', 'i': 1}, lambda text: 'line 1' in text),
+                                 ({'re': 'line [0-9]*7$'}, lambda text: text.endswith('7')),
                                  ({'q': ['error', 'line 9']}, lambda text: 'error' in text and 'line 9' in text)):
             for n in (3, 10000):
                 with self.subTest(parameters, n=n):
                     self.assertEqual(self.messages(self.ask(**parameters, n=n)), list(filter(test, whole))[-n:])
 
     def test_pages_give_every_entry_once(self) -> None:
-        for parameters in ({}, {'q': 'error'}, {'level': 'warning'}, {'since': f'@{self.START + 600}', 'until': f'@{self.START + 6000}'}):
+        for parameters in ({}, {'q': 'error'}, {'level': 'warning'},
+                           {'since': f'@{Journal.START + 600}', 'until': f'@{Journal.START + 6000}'}):
             with self.subTest(parameters):
                 n = 13 if parameters else 80
                 whole = self.messages(self.ask(**parameters, n=10000))
@@ -4811,21 +4973,22 @@ class RealJournal(Case):
         self.assertEqual(self.messages(self.ask(before=cursor, n=10)), [entry['message'] for entry in entries[:10]])
         root = plant(scratch(), {'app.log': 'text\n'})
         self.assertProblem(call(make_application('--log-root', str(root)), lines_url('app', after=cursor)), 400)
-        file_cursor = call(make_application('--log-root', str(root)), '/logs/app?format=json').json()['entries'][0]['cursor']
+        file_cursor = call(make_application('--log-root', str(root)),
+                           '/logs/app?format=json').json()['entries'][0]['cursor']
         self.assertProblem(self.server.get(lines_url('journal', after=file_cursor)), 400)
 
     def test_odd_entries_are_read_as_journalctl_reads_them(self) -> None:
         odd: list[dict[str, str | bytes | None]] = [
-            {'MESSAGE': b'bytes \xff\xfe'}, {'MESSAGE': b'two\nlines'}, {'MESSAGE': b'x' * 90_000}, {'MESSAGE': None}, {'PRIORITY': None},
-            {'SYSLOG_IDENTIFIER': None, '_COMM': 'comm'}, {'MESSAGE': b'esc \x1b[31m'}, {'MESSAGE': ''}, {'_PID': None}, {'MESSAGE': b'nul\0nul'}]
-        odd_root = type('OddJournal', (RealJournal,), {})
-        odd_root.root = scratch()
-        (odd_root.root / 'journal' / Path('/etc/machine-id').read_text().strip()).mkdir(parents=True)
-        odd_root.write(export_entry(self.START + number, number, **fields) for number, fields in enumerate(odd))
-        server = self.serve(root=Path('/var/log'), wrap=odd_root.namespace())
+            {'MESSAGE': b'bytes \xff\xfe'}, {'MESSAGE': b'two\nlines'}, {'MESSAGE': b'x' * 90_000}, {'MESSAGE': None},
+            {'PRIORITY': None},
+            {'SYSLOG_IDENTIFIER': None, '_COMM': 'comm'}, {'MESSAGE': b'esc \x1b[31m'}, {'MESSAGE': ''},
+            {'_PID': None}, {'MESSAGE': b'nul\0nul'}]
+        journal = Journal(export_entry(Journal.START + number, number, **fields) for number, fields in enumerate(odd))
+        server = self.serve(root=Path('/var/log'), wrap=journal.namespace())
         entries = server.get('/logs/journal?format=json').json()['entries']
         self.assertEqual([entry['message'][:20] for entry in entries], [
-            'bytes \\xff\\xfe', 'two\nlines', 'x' * 20, '', 'line 4', 'line 5', 'esc \x1b[31m', '', 'line 8', 'nul\0nul'])
+            'bytes \\xff\\xfe', 'two\nlines', 'x' * 20, '', 'line 4', 'line 5', 'esc \x1b[31m', '', 'line 8',
+            'nul\0nul'])
         self.assertEqual([entry['level'] for entry in entries[3:6]], ['err', None, 'notice'])
         text = server.get('/logs/journal').body
         self.assertEqual(text.count(b'\n'), len(odd))
@@ -4833,35 +4996,36 @@ class RealJournal(Case):
         self.assertEqual(len(server.get('/logs/journal?q=esc').text.splitlines()), 1)
 
     def test_following_it_sends_new_entries(self) -> None:
-        live = type('LiveJournal', (RealJournal,), {})
-        live.root = scratch()
-        (live.root / 'journal' / Path('/etc/machine-id').read_text().strip()).mkdir(parents=True)
-        live.write(export_entry(self.START + number, number) for number in range(10))
-        server = self.serve(root=Path('/var/log'), wrap=live.namespace())
+        journal = Journal(())
+        journal.add(0, 9)
+        server = self.serve(root=Path('/var/log'), wrap=journal.namespace())
         with Follower(server.address, '/logs/journal?follow=1', STREAM) as stream:
             stream.await_number(9)
             for first in (10, 15, 20):
-                live.write(export_entry(self.START + number, number) for number in range(first, first + 5))
+                journal.add(first, first + 4)
                 stream.await_number(first + 4)
             self.assertEqual(stream.numbers(), list(range(25)))
-        live.write(export_entry(self.START + number, number) for number in range(25, 30))
-        with Follower(server.address, '/logs/journal?follow=1&q=error', {**STREAM, 'Last-Event-ID': stream.last_id()}) as again:
+        journal.add(25, 29)
+        with Follower(server.address, '/logs/journal?follow=1&q=error',
+                      {**STREAM, 'Last-Event-ID': stream.last_id()}) as again:
             self.assertEqual(again.await_number(27), [27])
         until(lambda: not children_of(server.process.pid), 'no journalctl to be left', 3)
 
     def test_a_units_part_of_it_is_a_log_by_option(self) -> None:
-        server = self.serve('--log', 'ssh=journal:ssh.service', '--log', 'all=journal:', root=Path('/var/log'), wrap=self.namespace())
+        server = self.serve('--log', 'ssh=journal:ssh.service', '--log', 'all=journal:', root=Path('/var/log'),
+                            wrap=self.journal.namespace())
         self.assertEqual({row['name'] for row in server.get('/logs?format=json').json()['logs']}, {'ssh', 'all'})
         entries = server.get('/logs/ssh?format=json&n=10000').json()['entries']
-        self.assertEqual(self.messages({'entries': entries}), self.journalctl('-u', 'ssh.service'))
+        self.assertEqual(self.messages({'entries': entries}), self.journal.journalctl('-u', 'ssh.service'))
         self.assertEqual(len(server.get('/logs/all?n=10000').text.splitlines()), self.COUNT)
 
     def test_where_it_may_not_be_read_the_reason_and_the_fix_are_listed(self) -> None:
         for user, more, reason, fix in ((NOBODY, (), 'journal', 'nobody'),
-                                        (0, ('mount --bind /dev/null /usr/bin/journalctl',), 'journalctl is not installed', 'apt-get install systemd'),
+                                        (0, ('mount --bind /dev/null /usr/bin/journalctl',),
+                                         'journalctl is not installed', 'apt-get install systemd'),
                                         (0, ('mount -t tmpfs tmpfs /var/log',), 'no journal', '')):
             with self.subTest(reason):
-                server = self.serve(root=Path('/var/log'), user=user, wrap=self.namespace(*more))
+                server = self.serve(root=Path('/var/log'), user=user, wrap=self.journal.namespace(*more))
                 row = next(row for row in server.get('/logs?format=json').json()['logs'] if row['name'] == 'journal')
                 self.assertIs(row['readable'], False)
                 self.assertIn(reason, row['reason'])
