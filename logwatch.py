@@ -977,6 +977,9 @@ class Memory:
         return value
 
 
+CONTROL = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b"))      # what no text is full of
+
+
 def is_text(root: str, file: File) -> bool:
     """Whether a file looks like a log: it may begin with NULs, where copytruncate under a writer that does not append
     left a hole, and hold a few elsewhere. What cannot be read is listed, hence True."""
@@ -989,9 +992,10 @@ def is_text(root: str, file: File) -> bool:
             if file.packing == "gz":
                 return b"\0" not in gzip.GzipFile(fileobj=opened).read1(SNIFF_BYTES)
             head = opened.read(SNIFF_BYTES).lstrip(b"\0")
-            opened.seek(max(0, file.size - SNIFF_BYTES))
+            opened.seek(max(file.size - SNIFF_BYTES, min(file.size, SNIFF_BYTES)))
             tail = opened.read(SNIFF_BYTES).lstrip(b"\0")
-            return (head + tail).count(b"\0") <= len(head + tail) // 32 and (bool(tail) or not file.size)
+            odd = len(head + tail) - len((head + tail).translate(None, CONTROL))
+            return odd <= max(1, len(head + tail) // 32) and (bool(head + tail) or not file.size)
         except (OSError, EOFError, zlib.error):
             return True
 
@@ -1656,7 +1660,9 @@ def batches_before(source: Source, window: Window, query: Query, budget: Budget)
             while len(kept) > query.n or size - len(kept[0].text) > PAGE_BYTES:
                 size -= len(kept.popleft().text)
         first, last = first or block, block
-    if first and last and budget.stop == "complete":
+    if budget.stop != "complete":       # further back is only beyond this file, so that it is got past
+        source.end("it takes too long to unpack: only its beginning was looked at")
+    if first and last:
         yield kept, first, last
 
 
@@ -1704,31 +1710,38 @@ def lines_around(source: Source, start: int, end: int, query: Query, newest: boo
         at = end - count if newest else start
         block = Block(at, source.read(at, count), b"")
         lines = lines_of(block, every_line, most + 1, newest, query.hide)
-        whole = lines[1:] if newest and at > start else [line for line in lines if not line.partial or newest]
+        cut_off = not newest and len(block.data) == count       # else the file ends here
+        whole = lines[1:] if newest and at > start else [line for line in lines if not (line.partial and cut_off)]
         if len(whole) >= most or count == end - start:
             return whole[-most:] if newest else whole[:most]
     return []
 
 
+def mark_of(found: Found) -> Mark:
+    """The place behind a line out of a file."""
+    if not isinstance(found.mark, Mark):
+        raise TypeError("the journal has no files")
+    return found.mark
+
+
 def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[Found]:
-    """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES,
-    and no more than PAGE_BYTES of them. The place of a line that only stands near another is that other's."""
+    """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES;
+    nothing where that were more than PAGE_BYTES. The place of a line that only stands near another is that other's."""
     given: list[Found] = []
     number, covered, size = -1, 0, 0
-    hits = {(hit.mark.number, hit.line.start) for hit in found if isinstance(hit.mark, Mark)}
+    hits = {(mark_of(hit).number, hit.line.start) for hit in found}
     for hit in found:
-        if not isinstance(hit.mark, Mark):
-            continue
-        line, source = hit.line, stream.source(hit.mark.number)
-        number, covered = hit.mark.number, covered if hit.mark.number == number else 0
-        bottom = max(covered, line.start - CONTEXT_BYTES)
+        line, source = hit.line, stream.source(mark_of(hit).number)
+        covered = covered if mark_of(hit).number == number else 0
+        number, bottom = mark_of(hit).number, max(covered, line.start - CONTEXT_BYTES)
         near = lines_around(source, bottom, line.start, query, True) if line.start > covered else []
         near += [line] + lines_around(source, line.end, line.end + CONTEXT_BYTES, query, False)
-        for other in (other for other in near if other.start >= covered and size <= PAGE_BYTES):
-            is_hit = (number, other.start) in hits
-            size += 0 if is_hit else len(other.text)
-            given.append(hit if other is line else Found(hit.mark, other, None, not is_hit))
+        for other in (other for other in near if other.start >= covered):
+            size += len(other.text)
+            given.append(hit if other is line else Found(hit.mark, other, None, (number, other.start) not in hits))
             covered = other.end
+        if size > PAGE_BYTES and len(found) > 1:
+            return []
     return given
 
 
@@ -1743,8 +1756,19 @@ def read_page(stream: Stream, query: Query) -> Page:
         first = start if start.number or start.offset else None
     else:
         found, first, last = lines_before(stream, query, stream.resolve(cursor) if cursor else None)
-    if any(query.around):
-        found = with_context(stream, found, query)
+    while any(query.around):
+        around = with_context(stream, found, query)
+        if around or len(found) < 2:
+            found = around
+            break
+        half = len(found) // 2                  # too much for a page: the rest is for the next one
+        stream.budget.stop = "limit"
+        if query.after:
+            found = list(found)[:half]
+            last = mark_of(found[-1])
+        else:
+            found = list(found)[half:]
+            first = mark_of(found[0])._replace(offset=found[0].line.start, tail=found[0].line.before)
     budget = stream.budget
     scan = Scan(budget.bytes, budget.files, len(found), budget.stop, tuple(dict.fromkeys(budget.notes)))
     return Page(stream.log.name, tuple(found), scan, stream.cursor(last), stream.cursor(first) if first else "",
@@ -3205,8 +3229,9 @@ class Facts:
     @functools.cached_property
     def uptime(self) -> float:
         """Seconds since boot, from /proc (in LXC the container's), else from the clock."""
-        seconds = self.find("uptime", bytes.split)
-        return float(seconds[0]) if seconds else time.clock_gettime(time.CLOCK_BOOTTIME)
+        with contextlib.suppress(Hidden, ValueError, IndexError):
+            return float(self.get("uptime", bytes.split)[0])
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 # --------------------------------------------------------------------------------------------------------------------
 # health: one evaluator for JSON, text, metrics, page

@@ -52,7 +52,7 @@ PROGRAM = HERE / 'logwatch.py'
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True  # the folder under test stays as it was
 
-import logwatch
+import logwatch  # noqa: E402  the path comes first
 
 # ----------------------------------------------------------------------------------------------------------------------
 # the frame: tools, polling, scratch folders, a byte-exact client, the server as a child process
@@ -301,6 +301,15 @@ ACCESS_LINE = re.compile(r"""\S+ ('[^?]*'|"[^?]*") \d{3} \d+ \d+\.\dms""")
 READY_LINE = re.compile(r'serving on (?:http://(\[?[\w.:]+\]?):(\d+)|unix:(\S+))')
 
 
+def children_of(pid: int) -> list[int]:
+    """Processes, zombies included, that a process has begun."""
+    found = []
+    for task in Path(f'/proc/{pid}/task').iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in (task / 'children').read_text().split()]
+    return found
+
+
 class Server:
     """logwatch.py as a child process, ready to answer once constructed; its log root is below self.root.
 
@@ -321,7 +330,7 @@ class Server:
         argv += [] if '--rate' in options else ['--rate', '0']     # tests ask faster than people do
         command = [*wrap, *self._command(argv, dict(constants or {}), user)]
         if inherit:  # LISTEN_PID must be the child's own number, which only the child knows
-            command = ['/bin/sh', '-c', f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{inherit.fileno()}', 'sh', *command]
+            command = ['/bin/bash', '-c', f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{inherit.fileno()}', 'sh', *command]
         with self.errors.open('wb') as stderr:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd='/',
@@ -1032,31 +1041,48 @@ class OverUnix(OverTcp):
     FOREIGN_HOST = frozenset({200, 404, 503})  # no browser gets here but through a proxy, which knows its own names
 
 
+class Gunicorn:
+    """`gunicorn logwatch:application` over a folder, on a unix socket."""
+
+    def __init__(self, root: Path, *options: str) -> None:
+        home = scratch()
+        self.socket = str(home / 'http.sock')
+        with (home / 'stderr').open('wb') as errors:
+            self.process = subprocess.Popen(
+                [str(find_tool('gunicorn')), *options, '-b', f'unix:{self.socket}', '--chdir', str(HERE),
+                 'logwatch:application'],
+                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'LOGWATCH_RATE': '0',
+                                       'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
+        until(lambda: self.process.poll() is None and answers_livez(self.socket), 'gunicorn to serve')
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
+        return fetch(self.socket, target, headers, method)
+
+    def stop(self) -> None:
+        """At once: SIGTERM would wait for streams."""
+        workers = children_of(self.process.pid)
+        self.process.terminate()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        self.process.wait()
+
+
 @requires('gunicorn')
 class UnderGunicornSync(HttpContract, Case):
     """`gunicorn logwatch:application`, one request at a time."""
 
     WORKERS: tuple[str, ...] = ('-k', 'sync')
     FOREIGN_HOST = OverUnix.FOREIGN_HOST
-    socket: str
+    gunicorn: Gunicorn
 
     @classmethod
     def setUpClass(cls) -> None:
-        home = scratch()
-        cls.socket = str(home / 'http.sock')
-        errors = (home / 'stderr').open('wb')
-        cls.addClassCleanup(errors.close)
-        process = subprocess.Popen(
-            [str(find_tool('gunicorn')), *cls.WORKERS, '-b', f'unix:{cls.socket}', '--chdir', str(HERE),
-             'logwatch:application'],
-            env=clean_environment({'LOGWATCH_LOG_ROOT': str(plant_contract_logs()), 'LOGWATCH_RATE': '0', 'PYTHONDONTWRITEBYTECODE': '1'}),
-            stdout=errors, stderr=errors)
-        cls.addClassCleanup(process.wait)
-        cls.addClassCleanup(process.terminate)
-        until(lambda: process.poll() is None and answers_livez(cls.socket), 'gunicorn to serve')
+        cls.gunicorn = Gunicorn(plant_contract_logs(), *cls.WORKERS)
+        cls.addClassCleanup(cls.gunicorn.stop)
 
     def ask(self, target: str, headers: Mapping[str, str] | None = None, method: str = 'GET') -> Reply:
-        return fetch(self.socket, target, headers, method)
+        return self.gunicorn.get(target, headers, method)
 
 
 class UnderGunicornThreads(UnderGunicornSync):
@@ -1870,10 +1896,11 @@ class Deadlines(Case):
             wire.send(LIVEZ)
             wire.answer()
             used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
-            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, used))
+            soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, hard))
             wire.send(head_bytes('/logs/app'))
             self.assertProblem(wire.answer(), 503)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
         until(lambda: server.get('/logs/app').status == 200, 'answers again')
 
     def test_connections_beyond_the_cap_do_not_shut_out_the_rest_for_ever(self) -> None:
@@ -3509,15 +3536,6 @@ class Severities(Case):
             self.assertProblem(call(application, lines_url('app', level=text)), 400, 'level', 'emerg', 'debug')
 
 
-def children_of(pid: int) -> list[int]:
-    """Processes, zombies included, that a process has begun."""
-    found = []
-    for task in Path(f'/proc/{pid}/task').iterdir():
-        with contextlib.suppress(OSError):
-            found += [int(child) for child in (task / 'children').read_text().split()]
-    return found
-
-
 class Heartbeat:
     """Asks for /livez all the time; `worst` says how long its answers took, in ms."""
 
@@ -3642,33 +3660,6 @@ class HostileExpressions(Case):
                 self.assertEqual(len(gunicorn.get('/logs/app?re=line.*7$&n=3').text.splitlines()), 3)
                 for worker_pid in children_of(gunicorn.process.pid):
                     self.assertEqual(children_of(worker_pid), [])
-
-
-class Gunicorn:
-    """`gunicorn logwatch:application` over a folder, on a unix socket."""
-
-    def __init__(self, root: Path, *options: str) -> None:
-        home = scratch()
-        self.socket = str(home / 'http.sock')
-        with (home / 'stderr').open('wb') as errors:
-            self.process = subprocess.Popen(
-                [str(find_tool('gunicorn')), *options, '-b', f'unix:{self.socket}', '--chdir', str(HERE),
-                 'logwatch:application'],
-                env=clean_environment({'LOGWATCH_LOG_ROOT': str(root), 'LOGWATCH_RATE': '0',
-                                       'PYTHONDONTWRITEBYTECODE': '1'}), stdout=errors, stderr=errors)
-        until(lambda: self.process.poll() is None and answers_livez(self.socket), 'gunicorn to serve')
-
-    def get(self, target: str, headers: Mapping[str, str] | None = None) -> Reply:
-        return fetch(self.socket, target, headers)
-
-    def stop(self) -> None:
-        """At once: SIGTERM would wait for streams."""
-        workers = children_of(self.process.pid)
-        self.process.terminate()
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-        self.process.wait()
 
 
 class Scans(Case):
