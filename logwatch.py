@@ -428,18 +428,25 @@ def parse_log(text: str) -> tuple[str, str]:
     return name, os.path.normpath(where)
 
 
-def parse_label(text: str) -> str:
-    """A name of letters, digits and dashes."""
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", text):
-        raise ValueError("a name of letters, digits and dashes")
-    return text
+def parse_text(pattern: str, allowed: str, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """A parser of texts that match a pattern as a whole; int() and float() alone would take '+1', '1_0' and 'nan'."""
+    def parse(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(allowed)
+        return convert(text)
+    return parse
 
 
-def parse_boolean(text: str) -> bool:
-    """yes or no, and nothing else: a typing error must not switch anything off."""
-    if text.lower() not in ("yes", "no", "true", "false", "on", "off", "1", "0"):
-        raise ValueError("yes or no")
-    return text.lower() in ("yes", "true", "on", "1")
+parse_label = parse_text(r"[A-Za-z0-9-]{1,40}", "a name of letters, digits and dashes")
+parse_boolean = parse_text(r"(?i:yes|no|true|false|on|off|1|0)", "yes or no",   # a typing error switches nothing off
+                           lambda text: text.lower() in ("yes", "true", "on", "1"))
+parse_number = parse_text(r"[0-9]{1,15}(\.[0-9]{1,6})?", "a decimal number that is not negative", float)
+parse_folder = parse_text(r"/[^\0]*", "an absolute path", os.path.normpath)
+parse_optional_folder = parse_text(r"(/[^\0]*)?", "an absolute path", lambda text: text and os.path.normpath(text))
+parse_host = parse_text(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", "a host name without port", str.lower)
+parse_words = parse_text(r"[^\0\r\n]+", "a string that is not empty and holds no line break and no NUL")
+parse_pattern = parse_text(rf"[^\0]{{1,{REGEX_CHARACTERS}}}",
+                           f"a regular expression of 1 to {REGEX_CHARACTERS} characters")
 
 
 def parse_integer(low: int, high: int) -> Callable[[str], int]:
@@ -450,32 +457,6 @@ def parse_integer(low: int, high: int) -> Callable[[str], int]:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
     return parse
-
-
-def parse_number(text: str) -> float:
-    """A decimal number that is not negative."""
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", text):
-        raise ValueError("a decimal number that is not negative")
-    return float(text)
-
-
-def parse_folder(text: str) -> str:
-    """An absolute path."""
-    if not text.startswith("/") or "\0" in text:
-        raise ValueError("an absolute path")
-    return os.path.normpath(text)
-
-
-def parse_optional_folder(text: str) -> str:
-    """An absolute path, or nothing."""
-    return parse_folder(text) if text else ""
-
-
-def parse_host(text: str) -> str:
-    """A host name as it stands in a Host header, without the port."""
-    if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", text):
-        raise ValueError("a host name without port")
-    return text.lower()
 
 
 GIB = 1 << 30
@@ -1688,13 +1669,13 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
         base = stream.with_prior(Mark(index, 0, b""))
         if not last:
             end = behind(index, tail, index != stream.active() or isinstance(stream.source(index), Packed))
-            last = place_in(base, end.offset, end.tail)
+            last = base._replace(offset=end.offset, tail=end.tail)
         for line in reversed(lines):
             size += len(line.text)
             if size > PAGE_BYTES:
                 stream.budget.stop = "limit"
                 return found, first, last
-            found.appendleft(Found(place_in(base, line.end, line.after), line))
+            found.appendleft(Found(base._replace(offset=line.end, tail=line.after), line))
             first = Mark(index, line.start, line.before)
             if len(found) == query.n:
                 return found, first if index or line.start else None, last
@@ -1857,11 +1838,6 @@ def lines_with(data: bytes, word: bytes, ignore_case: bool) -> Iterator[Span]:
         place = where.find(word, end)
 
 
-def lacks(test: Test, line: bytes) -> bool:
-    """The opposite of a test."""
-    return not test(line)
-
-
 def is_within(criteria: Criteria, seconds: float | None) -> bool:
     """Whether a time lies in the range asked for; an unknown one does not."""
     return seconds is not None and (criteria.since is None or seconds >= criteria.since) and (
@@ -1883,6 +1859,11 @@ def spans_within(block: Block, spans: Sequence[Span], criteria: Criteria, time_o
         if is_within(criteria, carried):
             kept.append((start, end))
     return kept
+
+
+def lacks(test: Test, line: bytes) -> bool:
+    """The opposite of a test."""
+    return not test(line)
 
 
 def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], int | None],
@@ -4523,20 +4504,6 @@ def parse_format(text: str) -> str:
     return text
 
 
-def parse_words(text: str) -> str:
-    """A fixed string within a line."""
-    if not text or re.search(r"[\0\r\n]", text):
-        raise ValueError("a string that is not empty and holds no line break and no NUL")
-    return text
-
-
-def parse_pattern(text: str) -> str:
-    """A regular expression; whether it is one, the child says that runs it."""
-    if not text or len(text) > REGEX_CHARACTERS or "\0" in text:
-        raise ValueError(f"a regular expression of 1 to {REGEX_CHARACTERS} characters")
-    return text
-
-
 def parse_time(text: str) -> float:
     """A time as since= and until= spell it, in seconds since the epoch."""
     return parse_when(text, time.time())
@@ -4900,16 +4867,6 @@ def hiding(site: Site, request: Request) -> Hide | None:
     return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
 
 
-def no_time(line: bytes) -> float | None:
-    """Journal entries are chosen by time in journalctl."""
-    return None
-
-
-def no_level(line: bytes) -> int | None:
-    """Journal entries are chosen by severity in journalctl."""
-    return None
-
-
 def time_of_line(survey: Survey, line: bytes) -> float | None:
     """The time of a line, or None."""
     return survey.format.time(line.rstrip(b"\n"), survey.changed)
@@ -4920,8 +4877,9 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, regex: Re
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
     matches = regex.matches if regex else None
     if not survey:
-        return Query(args.get("n", 100), make_pick(criteria._replace(since=None, until=None, level=None),
-                     no_time, no_level, matches, hide), args.get("after"), args.get("before"), hide=hide)
+        rest = criteria._replace(since=None, until=None, level=None)        # which journalctl chooses by
+        pick = make_pick(rest, lambda line: None, lambda line: None, matches, hide)
+        return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), hide=hide)
     time_of = functools.partial(time_of_line, survey)
     pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
     window = make_window(criteria, time_of)

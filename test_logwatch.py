@@ -3007,6 +3007,81 @@ class Cursors(Case):
             self.assertIn(pager.ask(after=forged).status, (400, 410))
 
 
+class History:
+    """A log that is written, rotated and read at random, as seed has it; every line is on disk at the end."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.pager = Pager(plant(scratch(), {'app.log': numbered(1, 3)}))
+        self.written = 3
+        self.renamed = False        # whether .1 is a file that a writer may still hold open
+        document = self.pager.page()
+        self.seen, self.cursor = self.pager.numbers(document), self.pager.cursor(document)
+        self.steps: list[str] = []
+
+    def run(self, steps: int) -> None:
+        choices = {'write': self.write, 'write more': self.write, 'read': self.read, 'read more': self.read,
+                   'rename': self.rename, 'copy': self.copy, 'compress': self.compress, 'write late': self.write_late}
+        for _ in range(steps):
+            self.steps.append(self.chance.choice(list(choices)))
+            choices[self.steps[-1]]()
+        while self.read(50):
+            pass
+
+    def write(self, most: int = 8, ending: str = '') -> None:
+        count = self.chance.randint(1, most)
+        self.pager.write(self.written + 1, self.written + count, ending)
+        self.written += count
+
+    def write_late(self) -> None:
+        if self.renamed:
+            self.write(2, '.1')
+
+    def read(self, n: int = 0) -> list[int]:
+        document = self.pager.page(after=self.cursor, n=n or self.chance.choice((1, 3, 50)))
+        self.cursor = self.pager.cursor(document)
+        self.seen += self.pager.numbers(document)
+        return self.pager.numbers(document)
+
+    def shift(self) -> None:
+        """Number each rotated file one higher."""
+        endings = {int(path.name.split('.')[2]): path.name[7:] for path in self.pager.root.glob('app.log.*')}
+        for number in sorted(endings, reverse=True):
+            self.pager.rename((endings[number], f'.{number + 1}' + '.gz' * endings[number].endswith('.gz')))
+
+    def rename(self) -> None:
+        if self.pager.log().stat().st_size:
+            self.shift()
+            self.pager.rename(('', '.1'))
+            self.pager.log().touch()
+            self.renamed = True
+
+    def copy(self) -> None:
+        if self.pager.log().stat().st_size:
+            self.shift()
+            self.pager.copytruncate('.1')
+            self.renamed = False
+
+    def compress(self) -> None:
+        plain = [path.name[7:] for path in self.pager.root.glob('app.log.*') if path.suffix not in ('.gz', '.1')]
+        if plain:
+            ending = self.chance.choice(plain)
+            self.pager.compress(ending, f'{ending}.gz')
+
+
+class Histories(Case):
+    """Reading forward by cursor gives every line once, whatever happens between two reads."""
+
+    def test_of_forty_random_lives(self) -> None:
+        for seed in range(40):
+            with self.subTest(seed):
+                history = History(seed)
+                history.run(60)
+                self.assertEqual(sorted(history.seen), list(range(1, history.written + 1)), history.steps)
+                found = history.pager.numbers(history.pager.page(n=10000))
+                self.assertEqual(sorted(found), list(range(1, history.written + 1)))
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # search: held against grep, and against a filter in plain Python
 # ----------------------------------------------------------------------------------------------------------------------
