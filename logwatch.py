@@ -3582,6 +3582,12 @@ def read_swap(facts: Facts) -> tuple[float, str]:
     return used, f'swap {used:.0f} % of {size_words(memory["SwapTotal"])} used'
 
 
+def read_open_files(facts: Facts) -> tuple[float, str]:
+    """Open files of the system's limit, in percent."""
+    used, _, limit = facts.integers("sys/fs/file-nr")
+    return share("files open", used, limit)
+
+
 def read_load(facts: Facts) -> tuple[float, str]:
     """Load over 15 min per core."""
     loads = facts.get("loadavg", bytes.split)
@@ -3613,7 +3619,7 @@ CHECKS: dict[str, Callable[[Facts, Health], Iterator[Check]]] = {
         ("cpu-pressure", "%", pressure("cpu", "some", "avg300")), ("conntrack", "%", read_conntrack),
         ("io-pressure", "%", pressure("io", "full", "avg300")),
         ("memory-pressure", "%", pressure("memory", "full", "avg60")),
-        ("files", "%", lambda facts: share("files open", *facts.integers("sys/fs/file-nr")[::2])),
+        ("files", "%", read_open_files),
         ("uptime", "s", lambda facts: (facts.uptime, f"up {span_words(facts.uptime)}")))},
 }
 
