@@ -491,7 +491,8 @@ OPTIONS = (
            "and the journal", repeat=True),
     Option("log-root", parse_folder, LOG_ROOT, "DIR", "where logs are discovered"),
     Option("proc", parse_folder, "/proc", "DIR", "where the kernel's figures are read"),
-    Option("state-dir", parse_optional_folder, "", "DIR", "where disk samples and the key of cursors are kept; the only place ever written"),
+    Option("state-dir", parse_optional_folder, "", "DIR", "where disk samples and the key of cursors are kept; "
+           "the only place ever written"),
     Option("allow-host", parse_host, "", "NAME", "a further Host that requests over TCP may name, beside loopback",
            repeat=True),
     Option("access-log", parse_boolean, "yes", "yes|no", "a line on stderr for each request"),
