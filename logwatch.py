@@ -3961,6 +3961,9 @@ def collect(facts: Facts, verdict: Verdict) -> Iterator[Sample]:
         yield "logwatch_health_status", (("check", name),), level
 
 
+OWN_VERDICT = re.compile(r"/health(/[A-Za-z0-9-]{1,40})?$")
+
+
 class Tally:
     """What was appended to a log since logwatch knows it: bytes, lines by severity, responses by status."""
 
@@ -3968,6 +3971,7 @@ class Tally:
         self.seen: tuple[File, ...] = ()
         self.place = ""
         self.bytes = 0
+        self.own = 0            # our own bad verdicts among them: judged as errors, they would never get better
         self.levels: collections.Counter[str] = collections.Counter()
         self.statuses: collections.Counter[str] = collections.Counter()
 
@@ -3977,7 +3981,10 @@ class Tally:
         level = format_.level(line.text)
         self.levels["none" if level is None else LEVELS[level]] += 1
         if format_.name == "access":
-            self.statuses[str(format_.fields(line.text).get("status", "none"))] += 1
+            fields = format_.fields(line.text)
+            self.statuses[str(fields.get("status", "none"))] += 1
+            path = str(fields.get("request_uri", "")).partition("?")[0]
+            self.own += fields.get("status") == 503 and bool(OWN_VERDICT.search(path))
 
 
 def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
@@ -4631,9 +4638,9 @@ class Rates:
         now = time.monotonic()
         responses = failed = lines = 0
         for tally in tallies:
-            responses += tally.statuses.total()
-            failed += sum(count for status, count in tally.statuses.items() if status.startswith("5"))
-            lines += sum(tally.levels[level] for level in LEVELS[:4])
+            responses += tally.statuses.total() - tally.own
+            failed += sum(count for status, count in tally.statuses.items() if status.startswith("5")) - tally.own
+            lines += sum(tally.levels[level] for level in LEVELS[:4]) - tally.own
         self._samples.append((now, responses, failed, lines))
         while len(self._samples) > 2 and self._samples[1][0] < now - ERRORS_SECONDS:
             self._samples.popleft()
