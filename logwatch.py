@@ -650,6 +650,7 @@ def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
 
 SERVICE_USER = "logwatch"
 OVERFLOW_ID = 65_534            # what the kernel shows for an id that is not mapped in this namespace (PrivateUsers=)
+ACL_TOOL = "" if os.path.exists("/usr/bin/setfacl") else "apt-get install acl && "     # a fresh Debian has none
 READ, WRITE, ENTER = 4, 2, 1    # bits of a mode's last digit
 
 
@@ -710,7 +711,7 @@ def allowed(access: Access, uid: int, gids: frozenset[int], want: int) -> bool:
 def user_name(uid: int) -> str:
     """Return the name of a user, or the number where there is none (DynamicUser without libnss-systemd)."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return "(unknown in this sandbox)" if uid == OVERFLOW_ID != os.geteuid() else pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
@@ -752,7 +753,7 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
     if uid == access.uid:
         return f"chmod u+{letter} {where}"
     if any(tag == _ACL_USER and who == uid and bits & want for tag, bits, who in access.acl):
-        return f"setfacl -m m::{letter} {where}"
+        return f"{ACL_TOOL}setfacl -m m::{letter} {where}"
     if access.mode >> 3 & want and access.gid == OVERFLOW_ID:
         return _join(f'"$(stat -c %G {where})"', user)
     if access.mode >> 3 & want and access.gid not in gids and group_name(access.gid) not in _POWERFUL:
@@ -760,7 +761,7 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
     if access.gid in gids and access.gid != OVERFLOW_ID:
         return f"chmod g+{letter} {where}"
     again = f" && setfacl -d -m u:{user}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
-    return f"setfacl -m {entry}" + (again if want == READ else "")
+    return f"{ACL_TOOL}setfacl -m {entry}" + (again if want == READ else "")
 
 
 def _denied(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> Finding:
@@ -1134,6 +1135,15 @@ class Plain:
         """The TAIL_BYTES before a place, fewer at the start of the file."""
         return self.read(max(0, offset - TAIL_BYTES), min(offset, TAIL_BYTES))
 
+    def size_now(self) -> int:
+        """How large the file has become since it was opened."""
+        return os.fstat(self._fd).st_size
+
+    def verify(self) -> None:
+        """Raise Moved where the file was truncated, and perhaps written anew, since it was opened."""
+        if self.size_now() < self.size or os.pread(self._fd, len(self.head), 0) != self.head:
+            raise Moved("truncated while it was read")
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
@@ -1428,6 +1438,12 @@ class Stream:
             source.close()
         self._sources.clear()
 
+    def verify(self) -> None:
+        """Raise Moved where a file was truncated while it was read."""
+        for source in self._sources.values():
+            if isinstance(source, Plain):
+                source.verify()
+
     def _stamp(self, data: bytes, offset: int = 0, head: bytes = b"") -> bytes:
         """The fingerprint of bytes at a place: elsewhere the same bytes have another one, or a client could compare."""
         return fingerprint(head + offset.to_bytes(8) + data, self._key)
@@ -1451,11 +1467,13 @@ class Stream:
         if len(self.files) < 2 or any(file.packing for file in self.files[-2:]):
             return
         with contextlib.suppress(Unreadable):       # who needs it will say so
-            live = self.source(len(self.files) - 1)
-            copy = self.source(len(self.files) - 2)
-            ends = ((0, SNIFF_BYTES), (max(0, copy.size - SNIFF_BYTES), SNIFF_BYTES))
-            if copy.size <= live.size and copy.mtime_ms > live.mtime_ms - COPY_SECONDS * 1000 and all(
-                    copy.read(at, count) == live.read(at, min(count, copy.size - at)) for at, count in ends):
+            live, copy = self.source(len(self.files) - 1), self.source(len(self.files) - 2)
+            if isinstance(live, Packed) or isinstance(copy, Packed):
+                return
+            both = min(copy.size, live.size)        # the copy may have grown beyond what live was when it was opened
+            fresh = copy.mtime_ms > live.mtime_ms - COPY_SECONDS * 1000 and copy.size <= live.size_now()
+            ends = ((0, min(both, SNIFF_BYTES)), (max(0, both - SNIFF_BYTES), min(both, SNIFF_BYTES)))
+            if fresh and all(copy.read(at, count) == live.read(at, count) for at, count in ends):
                 copy.close()
                 del self.files[-2]      # and keep the live one open: it may be truncated at any moment
                 self._sources = {len(self.files) - 1: live}
@@ -1751,6 +1769,7 @@ def read_page(stream: Stream, query: Query) -> Page:
         else:
             found = list(found)[half:]
             first = mark_of(found[0])._replace(offset=found[0].line.start, tail=found[0].line.before)
+    stream.verify()
     budget = stream.budget
     scan = Scan(budget.bytes, budget.files, len(found), budget.stop, tuple(dict.fromkeys(budget.notes)))
     return Page(stream.log.name, tuple(found), scan, stream.cursor(last), stream.cursor(first) if first else "",
@@ -3448,8 +3467,9 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
             yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
         ago = max(0.0, facts.now - last)
-        stopped = count and "errors=remount-ro" in mount.super_options and ago < facts.uptime
-        text = f"has {count} ext4 errors on {device}, the last {span_words(ago)} ago" if count else "has no ext4 errors"
+        strict = mount.super_options & {"errors=remount-ro", "emergency_ro"}     # the latter from 6.15 on
+        stopped = count and strict and ago < facts.uptime
+        text = f"has {count} ext4 error{'s'[:count != 1]} on {device}, the last {span_words(ago)} ago" if count else "has no ext4 errors"
         yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
                     f'{mount.point} {text}{", and writes no more" if stopped else ""}')
 
