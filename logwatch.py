@@ -153,7 +153,7 @@ SEND_SECONDS = 30.0             # for a client to take in what it is sent, each 
 DRAIN_SECONDS = 8.0             # after SIGTERM; below TimeoutStopSec=10 of the shipped unit
 LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their way on kept-alive connections
 CONNECTIONS_MAX = 512           # of LimitNOFILE=1024 in the shipped unit, the rest for logs
-SLOW_MAX = 32                   # answers that wait for slow clients, each with its lines in memory
+SLOW_MAX = 8                    # answers that wait for slow clients, each with its lines in memory
 QUEUE_MAX = 64                  # requests waiting for a worker; the next one is told 503
 PIPELINE_MAX = 16               # requests answered from one read before other connections have their turn
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
@@ -3469,7 +3469,8 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
         ago = max(0.0, facts.now - last)
         strict = mount.super_options & {"errors=remount-ro", "emergency_ro"}     # the latter from 6.15 on
         stopped = count and strict and ago < facts.uptime
-        text = f"has {count} ext4 error{'s'[:count != 1]} on {device}, the last {span_words(ago)} ago" if count else "has no ext4 errors"
+        said = f"has {count} ext4 error{'s'[:count != 1]} on {device}, the last {span_words(ago)} ago"
+        text = said if count else "has no ext4 errors"
         yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
                     f'{mount.point} {text}{", and writes no more" if stopped else ""}')
 
@@ -4064,11 +4065,11 @@ MASK = b"[masked]"
 # word really stands is a pattern matched, anchored. Patterns never match "\n" and are linear: each repeat is over a
 # set that excludes what follows it, or is bounded.
 
-_QUOTE = rb"""\\{0,3}["']|%22"""
-_SEPARATOR = rb"[ \t]{0,2}(?:=>|:=|={1,2}|:(?!:)|%3d|%3a)[ \t]{0,2}"
+_QUOTE = rb"""\\{0,3}["']|%22|\\x22|\\u0022"""
+_SEPARATOR = rb"[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%3d|%3a)[ \t]{0,8}"
 _OPTION = rb"(?:(?<=--password)|(?<=--passwd)|(?<=--token)|(?<=--secret)|(?<=--api-key))[ ](?!-)"  # sudo logs argv
 # Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
-_PROSE = rb"""(?!:[ \t]+[a-z'-]{1,40}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
+_PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
 _NO_SECRET = (rb"(?!(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty"
               rb"""|denied|failed|granted|incorrect|mismatch)\.?(?:[\s"'&;,)}\]]|$))""")
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
@@ -4076,8 +4077,8 @@ _NO_SECRET = (rb"(?!(?:null|none|nil|true|false|yes|no|all|undefined|unknown|exp
 _BARE = (rb"""(?![\[{(<])(?:[^\s"'&;,%\\)}\]]|\\(?!["'])|%(?!26[\w.-]{1,40}(?:=|%3d)|22)"""
          rb"""|[&;,](?![\w.%\[\]-]{1,40}=|[\s"']|$)"""
          rb"""|[)}\]](?![\s"',;)}\]]|$))+""")
-_HEADER_VALUE = rb"""(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
-_COOKIES = rb"""[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
+_HEADER_VALUE = rb"""(?![\[{(<])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
+_COOKIES = rb"""(?![\[{(<])[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
          rb"|sess(?:ion)?_?id|key(?:(?<=api.key)|(?<=apikey)|(?<=(?:access|secret).key)|(?<=(?:access|secret)key)"
          rb"|(?<=private.key)|(?<=auth.key))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
@@ -5198,13 +5199,16 @@ def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
 
 def answer_health(site: Site, request: Request, args: Args, check: str = "") -> Response:
     """/health and /health/CHECK."""
-    return health_response(request, args, choose_checks(site.verdict(), args, check))
+    verdict = site.verdict()
+    if request.token and request.token.logs:
+        verdict = verdict.keep(lambda one: one.name != "logs" or not one.component or may_see(request, one.component))
+    return health_response(request, args, choose_checks(verdict, args, check))
 
 
 def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
     facts = Facts(site.host)
-    counted = site.count_logs()
+    counted = [sample for sample in site.count_logs() if may_see(request, dict(sample[1])["log"])]
     samples = itertools.chain(collect(facts, site.verdict(facts)), counted)
     return reply("metrics", render(samples, HELPS))
 
@@ -5667,7 +5671,7 @@ def socket_address(listener: socket.socket) -> str:
 class Connection:
     """A client: its socket, what it sent and was not answered yet, and until when it may stay silent."""
 
-    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "peer", "sending", "sock", "streams",
+    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "owner", "peer", "sending", "sock", "streams",
                  "waiting")
 
     def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
@@ -5676,6 +5680,7 @@ class Connection:
         self.busy = False               # with a worker
         self.keep = True                # open for a further request behind this one
         self.broken = False             # not to be used any more
+        self.owner = ""                 # whose request it is, to share the workers
         self.streams = False            # with a thread of its own
         self.waiting = True             # for the first byte of a request
         self.sending: Sending | None = None     # what it is slow to take
@@ -5714,7 +5719,9 @@ class Server:
         self._accepting = False
         self._accept_at = 0.0           # when to accept again, after EMFILE
         self._stop_at: float | None = None
-        self._busy = self._streaming = 0        # connections with workers, and with streams
+        self._busy = self._streaming = 0        # connections with workers, or waiting for one; and with streams
+        self._waiting: list[tuple[Connection, Callable[[Connection], object]]] = []
+        self._running: collections.Counter[str] = collections.Counter()     # by client: with workers
         self._signals: collections.deque[int] = collections.deque()
 
     def run(self) -> None:
@@ -5890,7 +5897,7 @@ class Server:
         request = request._replace(gone=connection.is_gone)
         connection.keep = keep = keep and self._stop_at is None
         prepared = self.application.prepare(request)
-        if isinstance(prepared, Call) and self._is_full(prepared):
+        if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
             prepared = problem_response(Problem(503, "too many requests or streams at once", headers=retry_after(5)))
         if isinstance(prepared, Response):
             line = f"{request.method} {request.path}"
@@ -5899,12 +5906,16 @@ class Server:
                 self._close(connection)
             return going
         work = functools.partial(self._stream if prepared.streams else self._work, prepared.run, request, started)
-        connection.streams = prepared.streams
+        connection.streams, connection.owner = prepared.streams, peer_key(request.peer)
         self._lend(connection, work)
         return False
 
-    def _is_full(self, call: Call) -> bool:
-        return self._streaming >= FOLLOWERS_MAX if call.streams else self._busy >= self._workers + QUEUE_MAX
+    def _is_full(self, call: Call, owner: str) -> bool:
+        """Whether there is no room for a call: in all, or for this client, who may take half of the queue."""
+        if call.streams:
+            return self._streaming >= FOLLOWERS_MAX
+        waiting = sum(connection.owner == owner for connection, _ in self._waiting)
+        return self._busy >= self._workers + QUEUE_MAX or waiting >= QUEUE_MAX // 2
 
     def _lend(self, connection: Connection, work: Callable[[Connection], object]) -> None:
         """Give a connection to a worker, out of sight of the loop."""
@@ -5914,11 +5925,29 @@ class Server:
             self._busy += 1
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
+        if connection.streams:
+            self._submit(self._streams, connection, work)
+        else:
+            self._waiting.append((connection, work))
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """Start what waits for a worker, the longest first; but of one client no more at once than leave room for
+        another."""
+        share = max(1, self._workers - 2)
+        for connection, work in list(self._waiting):
+            if self._running[connection.owner] < share:
+                self._waiting.remove((connection, work))
+                self._running[connection.owner] += 1
+                self._submit(self._pool, connection, work)
+
+    def _submit(self, pool: concurrent.futures.Executor, connection: Connection,
+                work: Callable[[Connection], object]) -> None:
         try:
-            (self._streams if connection.streams else self._pool).submit(self._lent, work, connection)
+            pool.submit(self._lent, work, connection)
         except RuntimeError:            # no thread can be started: TasksMax=, memory
             connection.broken = True
-            self._take_back(connection)
+            self._done.append(connection)
 
     def _lent(self, work: Callable[[Connection], object], connection: Connection) -> None:
         """In a worker: do the work, and give the connection back whatever comes of it."""
@@ -5992,6 +6021,9 @@ class Server:
             self._streaming -= 1
         else:
             self._busy -= 1
+            self._running[connection.owner] -= 1
+            self._running += collections.Counter()      # forgets who has none
+            self._start_waiting()
         connection.busy = connection.streams = False
         now = time.monotonic()
         if connection.sending and not connection.broken:
@@ -6031,7 +6063,7 @@ class Server:
         else:
             if application.site.config.listen != self.application.site.config.listen:
                 write_stderr("logwatch: listen has changed: that takes a restart\n")
-            application.site.stopping = self.application.site.stopping      # for the streams of both
+            self.application.site.stopping.set()        # a stream may be of a token that is no more; clients resume
             self.application = application
             self._log = application.site.config.access_log
             write_stderr("logwatch: configuration reread\n")

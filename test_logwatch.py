@@ -6402,8 +6402,8 @@ class ExpositionRules(Case):
 
 
 # Gauges that move while two scrapes are made, and by how much of the larger value they may differ.
-RESTLESS = re.compile(r'node_(memory|filesystem_(free|avail)_bytes|sockstat|filefd|entropy_avail|procs|load|'
-                      r'netstat_Tcp_CurrEstab|'
+RESTLESS = re.compile(r'node_(memory|filesystem_((free|avail)_bytes|files_free)|sockstat|filefd|entropy_avail|procs|'
+                      r'load|netstat_Tcp_CurrEstab|'
                       r'arp|hwmon_temp|thermal|nf_conntrack_entries|disk_io_now|udp_queues|forks|softnet_backlog)')
 NAMESPACES = {'net': re.compile('node_(network|netstat|sockstat|softnet|arp|udp|nf_conntrack)_'),
               'mnt': re.compile('node_filesystem_')}
@@ -8265,17 +8265,21 @@ class AttackedFiles(Case):
         self.assertGreater(answers[200], 20, answers)
 
     def test_open_below_never_follows_a_link_that_comes_between(self) -> None:
-        """The same race with the swap exactly between looking and opening."""
-        home = plant(scratch(), OUTSIDE | {'logs/app.log': 'inside\n'})
+        """The same race with the swap exactly between looking and opening; and each guard by itself."""
+        home = plant(scratch(), OUTSIDE | {'logs/app.log': 'inside\n', 'logs/sub/app.log': 'inside\n'})
         real, target = os.open, home / 'logs/app.log'
 
         def swapped(path: Any, flags: int, *rest: Any, **how: Any) -> int:
             if path == 'app.log':
+                self.assertEqual(flags & (os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC),
+                                 os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 target.unlink()
                 target.symlink_to(home / 'outside/secret.log')
             return real(path, flags, *rest, **how)
 
         with mock.patch('os.open', swapped), self.assertRaises((logwatch.Unreadable, logwatch.Moved)):
+            logwatch.open_below(str(home / 'logs'), ('app.log',))
+        with self.assertRaisesRegex(logwatch.Unreadable, 'it is a symbolic link'):
             logwatch.open_below(str(home / 'logs'), ('app.log',))
         target.unlink()
         target.write_text('inside\n')
@@ -8287,6 +8291,10 @@ class AttackedFiles(Case):
 
         with mock.patch('os.open', replaced), self.assertRaises(logwatch.Moved):
             logwatch.open_below(str(home / 'logs'), ('app.log',))
+        (home / 'logs/sub').rename(home / 'logs/was-sub')
+        (home / 'logs/sub').symlink_to(home / 'outside')    # a folder that has become a link since it was listed
+        with self.assertRaises(logwatch.Unreadable):
+            logwatch.open_below(str(home / 'logs'), ('sub', 'secret.log'))
 
     def test_file_names_are_no_commands(self) -> None:
         """Debian logwatch CVE-2011-1018, KLog: a file name in a shell."""
