@@ -1453,7 +1453,8 @@ class Stream:
         if index not in self._sources:
             file = self.files[index]
             fd = open_below(self.log.root, file.parts)
-            if os.fstat(fd).st_ino != file.ino:
+            found = os.fstat(fd)
+            if found.st_ino != file.ino or found.st_size < file.size:   # or truncated, with a copy that is not listed yet
                 os.close(fd)
                 raise Moved(file.parts[-1])
             source = Packed(fd, self.budget, file.parts[-1]) if file.packing else Plain(fd, self.budget)
