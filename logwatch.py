@@ -1454,8 +1454,8 @@ class Stream:
             file = self.files[index]
             fd = open_below(self.log.root, file.parts)
             found = os.fstat(fd)
-            if found.st_ino != file.ino or found.st_size < file.size:   # or truncated, with a copy that is not listed yet
-                os.close(fd)
+            if found.st_ino != file.ino or found.st_size < file.size:
+                os.close(fd)            # another file, or truncated, with a copy that was not there to be listed
                 raise Moved(file.parts[-1])
             source = Packed(fd, self.budget, file.parts[-1]) if file.packing else Plain(fd, self.budget)
             self._sources[index] = source
