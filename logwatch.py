@@ -1503,8 +1503,9 @@ class Stream:
                 return self._with_prior(mark, cursor)
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
         # was read: nothing in it is new, and what may be missing lies between it and the next.
-        saved = [number for number in newer[:-1] if self._has_head(number, cursor)]
-        rest = self.start(saved[-1] + 1) if saved else self.start(newer[0]) if newer else self.end()
+        saved = [number for number in range(len(self.files) - 1) if self._has_head(number, cursor)]
+        follower = [saved[-1] + 1] if saved else []
+        rest = self.start(max(newer[:1] + follower)) if newer or saved else self.end()
         raise Problem(410, f"the place of this cursor in log {self.log.name} is gone: its file was deleted, "
                       "overwritten or truncated", "go on with after= and the cursor in 'oldest': behind the lost place",
                       members={"oldest": self.cursor(rest)})
