@@ -58,7 +58,6 @@ import hashlib
 import hmac
 import html
 import http
-import http.client
 import ipaddress
 import itertools
 import json
@@ -85,8 +84,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar, cast
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple, NoReturn, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
@@ -169,14 +168,14 @@ class Problem(Exception):
     """A request that gets no answer but a reason: an RFC 9457 problem document with HTTP status `status`.
 
     `detail` names what was wrong and what is allowed; `fix` is the command or the change that mends it; `members` are
-    further members of the document, `headers` further header lines.
+    further members of the document, `headers` further header lines; `retry` is the seconds of Retry-After, if any.
     """
 
     def __init__(self, status: int, detail: str, fix: str = "", headers: Sequence[tuple[str, str]] = (),
-                 members: Mapping[str, object] | None = None) -> None:
+                 members: Mapping[str, object] | None = None, retry: float = 0.0) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.fix = status, detail, fix
-        self.headers, self.members = tuple(headers), dict(members or {})
+        self.status, self.detail, self.fix, self.members = status, detail, fix, dict(members or {})
+        self.headers = (*headers, *([("Retry-After", str(math.ceil(retry)))] if retry else []))
 
     def document(self) -> dict[str, object]:
         """The members of the problem document: type, title, status, detail, and fix where there is one."""
@@ -345,6 +344,10 @@ class Mark(NamedTuple):
     prior: int = NO_PRIOR
     prior_tail: bytes = b""
 
+    def at(self, offset: int, tail: bytes) -> Mark:
+        """Another place in the same file."""
+        return self._replace(offset=offset, tail=tail)
+
 
 class Details(NamedTuple):
     """What the journal knows of a line; of others it is read out of their text."""
@@ -460,29 +463,30 @@ def parse_integer(low: int, high: int) -> Callable[[str], int]:
 
 
 GIB = 1 << 30
-LIMITS = (  # check, unit, warn, fail (0: never), what is compared
-    ("disk", "%", 10, 3, "space left on a file system; counts only together with disk-bytes"),
-    ("disk-bytes", "bytes", 10 * GIB, 5 * GIB, "space left on a file system; percent alone judges a smaller one"),
-    ("disk-eta", "h", 8, 0, "time until a file system is full, at the rate of the last 6 h"),
-    ("stuck", "s", 1, 60, "time for which a mount has not answered"),
-    ("inodes", "%", 5, 3, "inodes left on a file system"),
-    ("memory", "%", 10, 3, "memory available; never fails while the kernel says that nobody waits for memory"),
-    ("swap", "%", 80, 0, "swap used"),
-    ("cpu-pressure", "%", 80, 0, "time in the last 5 min with some task waiting for a CPU"),
-    ("io-pressure", "%", 60, 0, "time in the last 5 min with every task waiting for I/O"),
-    ("memory-pressure", "%", 10, 40, "time in the last minute with every task waiting for memory"),
-    ("load", "per core", 2, 10, "load over 15 min"),
-    ("cpu", "%", 95, 0, "CPU time used in the last minute or two"),
-    ("files", "%", 70, 90, "open files of the system's limit"),
-    ("conntrack", "%", 75, 95, "tracked connections of the limit"),
-    ("oom", "min", 60, 0, "time since the last OOM kill"),
-    ("clock", "min", 180, 0, "time since the clock was last synchronised"),
-    ("errors", "%", 5, 50, "responses with status 5xx in the access logs of the last 5 min"),
-    ("error-lines", "per min", 60, 0, "lines of severity err or worse in the logs of the last 5 min"),
+LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is compared
+    ("disk", "%", "below", 10, 3, "space left on a file system; counts only together with disk-bytes"),
+    ("disk-bytes", "bytes", "below", 10 * GIB, 5 * GIB,
+     "space left on a file system; percent alone judges a smaller one"),
+    ("disk-eta", "h", "below", 8, 0, "time until a file system is full, at the rate of the last 6 h"),
+    ("stuck", "s", "above", 1, 60, "time for which a mount has not answered"),
+    ("inodes", "%", "below", 5, 3, "inodes left on a file system"),
+    ("memory", "%", "below", 10, 3, "memory available; never fails while the kernel says that nobody waits for memory"),
+    ("swap", "%", "above", 80, 0, "swap used"),
+    ("cpu-pressure", "%", "above", 80, 0, "time in the last 5 min with some task waiting for a CPU"),
+    ("io-pressure", "%", "above", 60, 0, "time in the last 5 min with every task waiting for I/O"),
+    ("memory-pressure", "%", "above", 10, 40, "time in the last minute with every task waiting for memory"),
+    ("load", "per core", "above", 2, 10, "load over 15 min"),
+    ("cpu", "%", "above", 95, 0, "CPU time used in the last minute or two"),
+    ("files", "%", "above", 70, 90, "open files of the system's limit"),
+    ("conntrack", "%", "above", 75, 95, "tracked connections of the limit"),
+    ("oom", "min", "below", 60, 0, "time since the last OOM kill"),
+    ("clock", "min", "above", 180, 0, "time since the clock was last synchronised"),
+    ("errors", "%", "above", 5, 50, "responses with status 5xx in the access logs of the last 5 min"),
+    ("error-lines", "per min", "above", 60, 0, "lines of severity err or worse in the logs of the last 5 min"),
 )
 # every limit is an option: name, default, unit, help
 THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from here on")
-                   for name, unit, warn, fail, what in LIMITS for status, default in (("warn", warn), ("fail", fail)))
+                   for name, unit, _, *limits, what in LIMITS for status, default in zip(("warn", "fail"), limits))
 
 OPTIONS = (
     Option("listen", parse_address, "127.0.0.1:5000", "HOST:PORT|unix:PATH", "where to serve"),
@@ -624,6 +628,7 @@ class Rotation(NamedTuple):
     packing: str
 
 
+@functools.lru_cache(maxsize=FACTS_MAX)
 def parse_rotation(name: str) -> Rotation:
     """'access.log.2.gz' -> ('access.log', '2', '', 'gz'); 'app-20261122.log' -> ('app.log', '', '20261122', '')."""
     if match := DATED.fullmatch(name):
@@ -1131,10 +1136,6 @@ class Plain:
         self._budget.spend(count)
         return data
 
-    def before(self, offset: int) -> bytes:
-        """The TAIL_BYTES before a place, fewer at the start of the file."""
-        return self.read(max(0, offset - TAIL_BYTES), min(offset, TAIL_BYTES))
-
     def size_now(self) -> int:
         """How large the file has become since it was opened."""
         return os.fstat(self._fd).st_size
@@ -1187,10 +1188,6 @@ class Packed:
         self._budget.notes.append(f"{self._name}: {reason}")
         self._ended = True
 
-    def before(self, offset: int) -> bytes:
-        """The TAIL_BYTES before a place, fewer at the start of the file or where it does not reach so far."""
-        return self.read(max(0, offset - TAIL_BYTES), min(offset, TAIL_BYTES))
-
     def _more(self, count: int) -> bytes:
         if self._ended:
             return b""
@@ -1207,6 +1204,11 @@ class Packed:
 
 
 Source = Plain | Packed
+
+
+def tail_before(source: Source, offset: int) -> bytes:
+    """The TAIL_BYTES before a place, fewer at the start of the file or where it does not reach so far."""
+    return source.read(max(0, offset - TAIL_BYTES), min(offset, TAIL_BYTES))
 
 
 class Block(NamedTuple):
@@ -1284,7 +1286,7 @@ def backward(source: Plain, end: int, budget: Budget, bottom: int = 0, margin: i
             end = start - head + skip
         else:
             begin = line_start(source, start, budget)
-            yield Block(begin, source.read(begin, LINE_BYTES), source.before(begin), end - begin - LINE_BYTES,
+            yield Block(begin, source.read(begin, LINE_BYTES), tail_before(source, begin), end - begin - LINE_BYTES,
                         data[-TAIL_BYTES:])
             end = begin
         size = min(size * 2, BLOCK_BYTES)
@@ -1405,7 +1407,7 @@ def behind(index: int, block: Block, final: bool) -> Mark:
 
 
 class Stream:
-    """A log's rotation set as one stream, oldest file first, as it is at one moment; closed when its `with` ends.
+    """A log's rotation set as one stream, oldest file first, as it is at one moment.
 
     Raises Unreadable where a file that is needed may not be read, Moved where the set changes meanwhile.
     """
@@ -1418,25 +1420,18 @@ class Stream:
         self._sources: dict[int, Source] = {}
         self._fingerprints: dict[int, tuple[int, int, bytes]] = {}
 
-    def __enter__(self) -> Self:
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Self]:
+        """The stream, whose files are closed in the end; cursors can still be made of places in them."""
         if not self.files:
             raise Unreadable(f"no file of it can be read: {'; '.join(self.budget.notes)}")
         try:
             self._drop_copy_in_the_making()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every file; cursors can still be made of places in those that were open."""
-        for source in self._sources.values():
-            source.close()
-        self._sources.clear()
+            yield self
+        finally:
+            for source in self._sources.values():
+                source.close()
+            self._sources.clear()
 
     def verify(self) -> None:
         """Raise Moved where a file was truncated while it was read."""
@@ -1499,7 +1494,7 @@ class Stream:
         older = [index for index in range(len(self.files) - 1, -1, -1) if index not in newer]
         for index in (*newer, *older):          # the older only if a clock was set back
             if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail, cursor.head):
-                mark = Mark(index, cursor.offset, self.source(index).before(cursor.offset))
+                mark = Mark(index, cursor.offset, tail_before(self.source(index), cursor.offset))
                 return self._with_prior(mark, cursor)
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
         # was read: nothing in it is new, and what may be missing lies between it and the next.
@@ -1520,21 +1515,22 @@ class Stream:
         source = self.source(index)
         if isinstance(source, Plain) and source.size < offset:
             return False
-        before = source.before(offset)
+        before = tail_before(source, offset)
         return len(before) == min(offset, TAIL_BYTES) and self._stamp(before, offset, head) == tail
 
     def _with_prior(self, mark: Mark, cursor: Cursor) -> Mark:
         with contextlib.suppress(Unreadable):
             if mark.number and cursor.prior != NO_PRIOR and self._has(
                     mark.number - 1, cursor.prior, cursor.prior_tail, cursor.head):
-                return mark._replace(prior=cursor.prior, prior_tail=self.source(mark.number - 1).before(cursor.prior))
+                return mark._replace(prior=cursor.prior,
+                                     prior_tail=tail_before(self.source(mark.number - 1), cursor.prior))
         return self.with_prior(mark)
 
     def with_prior(self, mark: Mark) -> Mark:
         """A place, with how far the plain file before it is written: a renamed one grows until its writer reopens."""
         with contextlib.suppress(Unreadable):
             if mark.number and isinstance(prior := self.source(mark.number - 1), Plain):
-                return mark._replace(prior=prior.size, prior_tail=prior.before(prior.size))
+                return mark._replace(prior=prior.size, prior_tail=tail_before(prior, prior.size))
         return mark
 
     def start(self, index: int = 0) -> Mark:
@@ -1589,11 +1585,6 @@ def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Sour
         return None
 
 
-def place_in(base: Mark, offset: int, tail: bytes) -> Mark:
-    """A place in the same file as base."""
-    return base._replace(offset=offset, tail=tail)
-
-
 def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
         tuple[Source, Window, bool, Callable[[int, bytes], Mark]]]:
     """What lies behind a place: (file, its window, whether it is final, (offset, bytes before) -> place in it)."""
@@ -1608,8 +1599,7 @@ def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object])
         if source and window:
             start = max(window[0], mark.offset if index == mark.number else 0)
             base = stream.with_prior(Mark(index, 0, b""))
-            yield (source, (start, window[1]), index != active or isinstance(source, Packed),
-                   functools.partial(place_in, base))
+            yield source, (start, window[1]), index != active or isinstance(source, Packed), base.at
 
 
 def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
@@ -1690,13 +1680,13 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
         base = stream.with_prior(Mark(index, 0, b""))
         if not last:
             end = behind(index, tail, index != stream.active() or isinstance(stream.source(index), Packed))
-            last = base._replace(offset=end.offset, tail=end.tail)
+            last = base.at(end.offset, end.tail)
         for line in reversed(lines):
             size += len(line.text)
             if size > PAGE_BYTES:
                 stream.budget.stop = "limit"
                 return found, first, last
-            found.appendleft(Found(base._replace(offset=line.end, tail=line.after), line))
+            found.appendleft(Found(base.at(line.end, line.after), line))
             first = Mark(index, line.start, line.before)
             if len(found) == query.n:
                 return found, first if index or line.start else None, last
@@ -1883,13 +1873,11 @@ def spans_within(block: Block, spans: Sequence[Span], criteria: Criteria, time_o
     return kept
 
 
-def lacks(test: Test, line: bytes) -> bool:
-    """The opposite of a test."""
-    return not test(line)
+Matches = Callable[[Sequence[bytes]], Sequence[bool]]       # of lines, whether something is found in each
 
 
 def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], int | None],
-              matches: Callable[[Sequence[bytes]], Sequence[bool]] | None, hide: Hide | None) -> Pick:
+              matches: Matches | None, hide: Hide | None) -> Pick:
     """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
 
     The longest fixed string finds the lines; what is left is asked of them as `hide` leaves them, so that no answer
@@ -1900,20 +1888,21 @@ def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], i
     fixed = () if criteria.blind else (*criteria.words, literal_of(criteria.pattern))
     word = max((needle(text, case) for text in fixed), key=len, default=b"")
     tests = [contains(text, case) for text in criteria.words if hide or case or text.encode() != word]
-    tests += [functools.partial(lacks, contains(text, case)) for text in criteria.unwanted]
+    unwanted = [contains(text, case) for text in criteria.unwanted]
     if criteria.level is not None:
         tests.append(lambda line: (level := level_of(line)) is not None and level <= (criteria.level or 0))
 
     def pick(block: Block, most: int, newest: bool) -> Sequence[Span]:
         data = block.data
-        if not word and not tests and not matches and not criteria.is_timed():
+        if not (word or tests or unwanted or matches or criteria.is_timed()):
             return every_line(block, most, newest)
         spans = list(lines_with(data, word, case)) if word else every_line(block, len(data), False)
         if criteria.is_timed():
             spans = spans_within(block, spans, criteria, time_of)
-        if tests:
+        if tests or unwanted:
             texts = shown_lines(data, spans, hide)
-            spans = [span for span, text in zip(spans, texts, strict=True) if all(test(text) for test in tests)]
+            spans = [span for span, text in zip(spans, texts, strict=True)
+                     if all(test(text) for test in tests) and not any(test(text) for test in unwanted)]
         if matches and spans:
             found = matches([text[:LINE_BYTES] for text in shown_lines(data, spans, hide)])
             spans = [span for span, good in zip(spans, found, strict=True) if good]
@@ -1949,63 +1938,46 @@ while True:
 REGEX_SLOTS = threading.BoundedSemaphore(REGEX_MAX)
 
 
-class Regex:
-    """A regular expression in a child process that has limits on CPU and memory. Use it in a `with`.
+@contextlib.contextmanager
+def running_regex(pattern: str, ignore_case: bool) -> Iterator[Matches]:
+    """A regular expression in a child process that has limits on CPU and memory.
 
     Raises Problem 429 where REGEX_MAX are running, 400 where the pattern is wrong, or takes too long.
     """
+    if not REGEX_SLOTS.acquire(blocking=False):
+        raise Problem(429, f"{REGEX_MAX} regular expressions are running already",
+                      "search for fixed strings with q=", retry=1)
+    with contextlib.ExitStack() as stack:
+        stack.callback(REGEX_SLOTS.release)
+        child = subprocess.Popen([sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/")
+        stack.callback(child.communicate)       # closes the pipes, and leaves no zombie
+        stack.callback(child.kill)
 
-    def __init__(self, pattern: str, ignore_case: bool) -> None:
-        self._pattern, self._ignore_case = pattern, ignore_case
-
-    def __enter__(self) -> Self:
-        if not REGEX_SLOTS.acquire(blocking=False):
-            raise Problem(429, f"{REGEX_MAX} regular expressions are running already",
-                          "search for fixed strings with q=", [("Retry-After", "1")])
-        try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/")
-        except BaseException:
-            REGEX_SLOTS.release()
-            raise
-        text = f"{'i' * self._ignore_case} {self._pattern}".encode()
-        limits = struct.pack(">QQdI", math.ceil(SCAN_SECONDS) + 1, REGEX_BYTES, REGEX_SECONDS, len(text))
-        try:
-            error = self._ask(limits + text)
-            if error:
-                raise Problem(400, f"parameter re: {shown(self._pattern)} is not allowed; allowed: a regular "
-                              f"expression in Python's syntax: {error.decode()}")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._child.kill()
-        self._child.communicate()       # closes the pipes, and leaves no zombie
-        REGEX_SLOTS.release()
-
-    def matches(self, lines: Sequence[bytes]) -> Sequence[bool]:
-        """For each of the lines, whether the expression is found in it."""
-        data = b"\n".join(lines)
-        return [bool(byte) for byte in self._ask(struct.pack(">I", len(data)) + data)]
-
-    def _ask(self, question: bytes) -> bytes:
-        """Send a question, and read the answer. The child reads all of the first before it writes any of the second."""
-        stdin, stdout = self._child.stdin, self._child.stdout
-        head = b""
-        if stdin and stdout:
+        def ask(question: bytes) -> bytes:
+            """Send a question, and read the answer. The child reads all of the first before it writes the second."""
+            stdin, stdout = cast(IO[bytes], child.stdin), cast(IO[bytes], child.stdout)
+            head = b""
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(question)
                 stdin.flush()
                 head = stdout.read(4)
-        if len(head) < 4 or not stdout:
-            raise Problem(400, f"parameter re: {shown(self._pattern)} takes more than {REGEX_SECONDS:g} s of CPU, or "
-                          f"{REGEX_BYTES >> 20} MiB, on one block of lines", "make it simpler: nested or adjacent * "
-                          "and + take very long on long lines; or search with q=")
-        return stdout.read(*struct.unpack(">I", head))
+            if len(head) < 4:
+                raise Problem(400, f"parameter re: {shown(pattern)} takes more than {REGEX_SECONDS:g} s of CPU, or "
+                              f"{REGEX_BYTES >> 20} MiB, on one block of lines", "make it simpler: nested or adjacent "
+                              "* and + take very long on long lines; or search with q=")
+            return stdout.read(*struct.unpack(">I", head))
+
+        def matches(lines: Sequence[bytes]) -> Sequence[bool]:
+            data = b"\n".join(lines)
+            return [bool(byte) for byte in ask(struct.pack(">I", len(data)) + data)]
+
+        text = f"{'i' * ignore_case} {pattern}".encode()
+        limits = struct.pack(">QQdI", math.ceil(SCAN_SECONDS) + 1, REGEX_BYTES, REGEX_SECONDS, len(text))
+        if error := ask(limits + text):
+            raise Problem(400, f"parameter re: {shown(pattern)} is not allowed; allowed: a regular expression in "
+                          f"Python's syntax: {error.decode()}")
+        yield matches
 
 
 SAMPLES = 32                    # places of a file whose times are looked at before bisection
@@ -2422,11 +2394,16 @@ def parse_any_cursor(text: str) -> Cursor | JournalCursor:
     return JournalCursor(text[1] == "a", entry)
 
 
+def journal_files(name: str) -> list[str]:
+    """The paths of the journal's files that are called so."""
+    return [path for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/{name}")]
+
+
 def journal_problem() -> Unreadable | None:
     """Why the journal cannot be read, if so: no journalctl, no journal, or no permission."""
     if not shutil.which("journalctl", path="/usr/bin:/bin"):
         return Unreadable("journalctl is not installed", "apt-get install systemd")
-    files = [path for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/system.journal")]
+    files = journal_files("system.journal")
     if not files:
         folder = next((path for path in JOURNAL_FOLDERS if os.path.isdir(path)), "")
         return why_denied(folder) if folder and not os.access(folder, os.R_OK | os.X_OK) else Unreadable(
@@ -2544,7 +2521,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
 # follow: new lines as they come
 # --------------------------------------------------------------------------------------------------------------------
 class Watch:
-    """Tells when a log's files change; use it in a `with`. One thread looks for all who follow the log.
+    """Tells when a log's files change. One thread looks for all who follow the log.
 
     inotify(7) is not in the standard library; a few stat() calls twenty times a second cost 0.1 % of a core.
     """
@@ -2557,19 +2534,20 @@ class Watch:
         self._seen: object = None
         self.version = 0                # grows with each change
 
-    def __enter__(self) -> Self:
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """For as long as someone follows the log."""
         with self._changed:
             self._users += 1
             if not self._running:
                 self._running = True
                 self._seen = self._look()
                 threading.Thread(target=self._run, name="watch", daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        with self._changed:
-            self._users -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
 
     def wait(self, version: int, seconds: float) -> bool:
         """Whether the version became another one within `seconds`."""
@@ -2612,7 +2590,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
     end = time.monotonic() + FOLLOW_SECONDS
     heard = time.monotonic()
     place = trouble = ""
-    with watch:
+    with watch.running():
         while time.monotonic() < end and not gone():
             version = watch.version
             more = False
@@ -2895,6 +2873,9 @@ SILENT = "does not answer"
 USER_HZ = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 CONNTRACK_MAX = "sys/net/netfilter/nf_conntrack_max"      # one for all networks, unlike nf_conntrack_count
+# What an administrator sets, read once a minute, as is what was absent: opening a file costs 5 to 10 µs
+SELDOM = frozenset({CONNTRACK_MAX, "sys/kernel/domainname", "sys/kernel/pid_max", "sys/kernel/random/poolsize",
+                    "sys/kernel/threads-max"})
 # node_exporter 1.12's own exclusions, so that the same mounts are served under the same names
 SKIP_POINT = re.compile(r"/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)")
 SKIP_TYPE = re.compile(
@@ -2916,6 +2897,10 @@ SNMP6_NAME = re.compile(r"^(Ip6|Icmp6|UdpLite6|Udp6)(?!_)")
 
 class Hidden(Exception):
     """A fact that this process cannot know; str() is the reason in plain words. Unknown is never 0."""
+
+
+class Absent(Hidden):
+    """A file that is not there."""
 
 
 UNREADABLE = (Hidden, OSError, ValueError, LookupError, ArithmeticError)      # absent, or in an unknown kernel's format
@@ -3137,6 +3122,21 @@ class Host:
         self.cpu_floor: dict[str, tuple[int, ...]] = {}            # highest jiffies served, by CPU
         self.tables = [name for name in ("mountinfo", "1/mountinfo") if os.access(f"{proc}/{name}", os.R_OK)]
         self._mounts: tuple[bytes, Mounts] | None = None
+        self._seldom: dict[str, tuple[int, bytes | str]] = {}      # file → minute, its text or why it is absent
+
+    def recall(self, name: str, minute: int) -> bytes:
+        """A file below PROC, where it changes seldom as it was this minute."""
+        then, data = self._seldom.get(name, (None, b""))
+        if then != minute:
+            try:
+                data = self.read(name)
+            except Absent as error:
+                data = str(error)
+            if name in SELDOM or isinstance(data, str):
+                self._seldom[name] = minute, data
+        if isinstance(data, str):
+            raise Absent(data)
+        return data
 
     def read(self, name: str) -> bytes:
         """A file below PROC, whole; below net/, that of the host's network: PrivateNetwork leaves PROC/net empty."""
@@ -3164,9 +3164,9 @@ class Host:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 break
             except OSError as error:
-                reason = self._why(path, error)
+                hidden = self._why(path, error)
         else:
-            raise Hidden(reason)
+            raise hidden
         try:
             data = part = os.read(fd, READ_CHUNK)
             while part:      # a seq_file answers in pieces
@@ -3179,13 +3179,15 @@ class Host:
         finally:
             os.close(fd)
 
-    def _why(self, path: str, error: OSError) -> str:
+    def _why(self, path: str, error: OSError) -> Hidden:
         """Name what takes a file away, as far as the outside of it tells."""
         if isinstance(error, PermissionError):
-            return f"denied: this user may not read {path}"
+            return Hidden(f"denied: this user may not read {path}")
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return Hidden(f"{path}: {error.strerror}")
         if path.startswith(f"{self.proc}/") and not os.path.exists(f"{self.proc}/stat"):
-            return "hidden by ProcSubset=pid"
-        return f"not on this kernel, or not bound to {path}" if self.bound else "not on this kernel"
+            return Absent("hidden by ProcSubset=pid")
+        return Absent(f"not on this kernel, or not bound to {path}" if self.bound else "not on this kernel")
 
 
 class Facts:
@@ -3199,7 +3201,7 @@ class Facts:
     def get(self, name: str, parse: Callable[[bytes], Fact]) -> Fact:
         """parse(PROC/name). The same name always goes with the same parser."""
         if name not in self._parsed:
-            self._parsed[name] = parse(self.host.read(name))
+            self._parsed[name] = parse(self.host.recall(name, int(self.now // 60)))
         return cast(Fact, self._parsed[name])
 
     def find(self, name: str, parse: Callable[[bytes], Fact]) -> Fact | None:
@@ -3288,6 +3290,17 @@ class Verdict(NamedTuple):
         return self._replace(checks=checks, status=worst)
 
 
+class Bound(NamedTuple):
+    """The limits of a check, in force and in words."""
+    low: bool                          # whether it is bad to be below them
+    steps: Sequence[Sequence[float]]   # of warn and of fail: what each reading is compared with, 0 for nothing
+    words: Sequence[str]               # for each of STATUSES: '', '10 % and 10 GiB', '3 % and 5 GiB'
+    text: str                          # 'warn below 10 % and 10 GiB, fail below 3 % and 5 GiB'
+
+
+NO_BOUND = Bound(False, (), (), "")
+
+
 def size_words(number: float) -> str:
     """1234567 → '1.18 MiB'."""
     power = min(4, int(math.log(max(1, abs(number)), 1024) + 0.004))      # 1000 bytes are 0.98 KiB
@@ -3319,8 +3332,7 @@ class Health:
     def __init__(self, host: Host, limits: Mapping[str, float] | None = None) -> None:
         self.host = host
         self.limits = {name: default for name, default, _, _ in THRESHOLDS} | dict(limits or {})
-        self.words = {f"{name}-{status}": self._limit_words(name, unit, status)
-                      for name, unit, *_ in LIMITS for status in STATUSES[1:]}
+        self.bounds = {name: self._bound(name, unit, side) for name, unit, side, *_ in LIMITS}
         self.path = f"{host.state_dir}/{STATE_FILE}" if host.state_dir else ""
         self.trouble = "" if self.path else "no state directory: disk trends start anew at each restart"
         self.levels: dict[str, int] = {}                       # 'disk/var' → index of STATUSES
@@ -3365,30 +3377,30 @@ class Health:
         self.disks[point], self.ends[point], self.changed = ring, forecast(ring), True
         return self.ends[point]
 
-    def _limit_words(self, name: str, unit: str, status: str) -> str:
-        """('disk', '%', 'fail') → '3 % and 5 GiB', '' where there is no limit."""
-        limit, twin = self.limits[f"{name}-{status}"], self.limits.get(f"{name}-bytes-{status}")
-        return " and ".join(([f"{limit:g} {unit}"] if limit else []) + ([size_words(twin)] if twin else []))
+    def _bound(self, name: str, unit: str, side: str) -> Bound:
+        """A row of LIMITS, with the limits that are in force."""
+        steps = [[self.limits.get(f"{name}{twin}-{status}", 0.0) for twin in ("", "-bytes")] for status in STATUSES[1:]]
+        words = ["", *(" and ".join(([f"{limit:g} {unit}"] if limit else []) + ([size_words(twin)] if twin else []))
+                       for limit, twin in steps)]
+        text = ", ".join(f"{status} {side} {limit}" for status, limit in zip(STATUSES, words) if limit)
+        return Bound(side == "below", steps, words, text)
 
     def judge(self, name: str, component: str, value: float, unit: str, text: str, *readings: float,
-              low: bool = False, worst: str = "fail", tail: str = "") -> Check:
-        """A Check with the worst status of which the readings pass all limits (low: fall below them).
+              worst: str = "fail", tail: str = "") -> Check:
+        """A Check with the worst status of which the readings pass all limits.
 
         The readings are compared with NAME-warn and NAME-bytes-warn, and with NAME-fail likewise.
         """
-        level, before = 0, self.levels.get(name + component, 0)
-        for step in range(1, STATUSES.index(worst) + 1):
+        level, before, bound = 0, self.levels.get(name + component, 0), self.bounds.get(name, NO_BOUND)
+        for step, limits in enumerate(bound.steps[:STATUSES.index(worst)], 1):
             slack = SLACK if before >= step else 1.0
-            limits = (self.limits.get(f"{name}{twin}-{STATUSES[step]}") for twin in ("", "-bytes"))
             pairs = [(reading, limit) for reading, limit in zip(readings, limits) if limit]
-            if pairs and all(reading < limit * slack if low else reading > limit / slack for reading, limit in pairs):
+            if pairs and all(reading < limit * slack if bound.low else reading > limit / slack
+                             for reading, limit in pairs):
                 level = step
         self.levels[name + component] = level
-        words = [self.words.get(f"{name}-{status}", "") for status in STATUSES]
-        passed = f" (limit {words[level]})" if level else ""
-        side = "below" if low else "above"
-        limit = ", ".join(f"{status} {side} {limits}" for status, limits in zip(STATUSES, words) if limits)
-        return Check(name, component, round(value, 2), unit, STATUSES[level], limit, f"{text}{passed}{tail}")
+        passed = f" (limit {bound.words[level]})" if level else ""
+        return Check(name, component, round(value, 2), unit, STATUSES[level], bound.text, f"{text}{passed}{tail}")
 
 
 def unknown(name: str, component: str, reason: str, status: str = "pass") -> Check:
@@ -3414,9 +3426,9 @@ def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check
     left = max(0.0, end - facts.now)
     if left < ETA_SHOWN and 100 - percent < ETA_PERCENT:
         tail += f", full in about {span_words(left)} at {size_words(-rate * 3600)}/h"
-        soon = health.judge("disk-eta", point, left, "", "", left / 3600, low=True).status
+        soon = health.judge("disk-eta", point, left, "", "", left / 3600).status
     text = f"{point} {math.ceil(percent)} % used, {size_words(usage.avail)} left"
-    check = health.judge("disk", point, percent, "%", text, 100 - percent, usage.avail, low=True, tail=tail)
+    check = health.judge("disk", point, percent, "%", text, 100 - percent, usage.avail, tail=tail)
     return check._replace(status=max(check.status, soon, key=STATUSES.index))
 
 
@@ -3443,7 +3455,7 @@ def check_inodes(facts: Facts, health: Health) -> Iterator[Check]:
         if isinstance(usage, Usage) and 0 < usage.files < 1 << 63:
             left = 100 * usage.files_free / usage.files
             text = f"{mount.point} {math.ceil(100 - left)} % of inodes used, {usage.files_free} left"
-            yield health.judge("inodes", mount.point, 100 - left, "%", text, left, low=True)
+            yield health.judge("inodes", mount.point, 100 - left, "%", text, left)
 
 
 def check_readonly(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3499,13 +3511,13 @@ def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
     left, text = 100 * free / total, f"memory {size_words(free)} of {size_words(total)} available"
     psi = facts.find("pressure/memory", parse_pressure)
     calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
-    yield health.judge("memory", "", 100 - left, "%", text, left, low=True, worst="warn" if calm else "fail")
+    yield health.judge("memory", "", 100 - left, "%", text, left, worst="warn" if calm else "fail")
     for group, limit, used in memory_groups(facts.host):
         if limit < total:
             left = 100 - 100 * used / limit
             text = f"memory {size_words(limit - used)} of {size_words(limit)} in cgroup {group} available"
             worst = "fail" if group == "/" else "warn"      # '/' limits a whole container, all else some service
-            yield health.judge("memory", f"cgroup {group}", 100 - left, "%", text, left, low=True, worst=worst)
+            yield health.judge("memory", f"cgroup {group}", 100 - left, "%", text, left, worst=worst)
 
 
 def check_cpu(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3544,7 +3556,7 @@ def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
         health.oom = kills, facts.now
     ago = (facts.now - health.oom[1]) / 60 if kills else math.inf
     text = f"{kills} OOM kills since boot ({oom_units(facts.host.sys, kills)})" if kills else "no OOM kill since boot"
-    yield health.judge("oom", "", kills, "", text, ago, low=True)
+    yield health.judge("oom", "", kills, "", text, ago)
 
 
 @functools.lru_cache(maxsize=4)
@@ -3619,8 +3631,10 @@ def read_load(facts: Facts) -> tuple[float, str]:
 
 
 def read_clock(facts: Facts) -> tuple[float, str]:
-    """Minutes since the clock was last synchronised."""
-    """systemd-timesyncd touches a file at each synchronisation; ProtectClock blocks adjtimex(2), even to read."""
+    """Minutes since systemd-timesyncd touched its file, at the last synchronisation.
+
+    ProtectClock blocks adjtimex(2), even to read.
+    """
     if not os.path.isdir(facts.host.timesync):
         raise Hidden("systemd-timesyncd does not run; another time service cannot be seen")
     file = f"{facts.host.timesync}/synchronized"
@@ -4028,7 +4042,7 @@ def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: b
     done = tally.seen == log.files
     while not done and budget.stop == "complete":
         try:
-            with Stream(log, budget, key) as stream:
+            with Stream(log, budget, key).opened() as stream:
                 done = read_tally(tally, stream, format_)
         except Problem as problem:
             tally.place = str(problem.members.get("oldest", ""))
@@ -4047,8 +4061,8 @@ HELPS = {
 
 
 def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
-    """The tallies of logs, by their names."""
-    for name, tally in tallies.items():
+    """The tallies of logs, by their names; nothing for a log that could not be read yet."""
+    for name, tally in ((name, tally) for name, tally in tallies.items() if tally.place):
         log = (("log", name),)
         yield "logwatch_log_bytes_total", log, tally.bytes
         for level, count in tally.levels.items():
@@ -4518,11 +4532,12 @@ def safe_text(data: bytes) -> bytes:
     return data.decode("utf-8", "backslashreplace").translate(ESCAPES).encode()
 
 
-def page_html(title: str, text: bytes, links: Sequence[tuple[str, str]]) -> bytes:
+def page_html(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]]) -> bytes | Iterator[bytes]:
     """A minimal page: links, and text that the browser shows as it is."""
     shown = " ".join(f'<a href="{html.escape(url)}">{html.escape(name)}</a>' for url, name in links)
-    return (f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-            f"<p>{shown}</p><pre>").encode() + html.escape(text.decode()).encode() + b"</pre></html>\n"
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><p>{shown}</p><pre>"
+    lines = (html.escape(line.decode()).encode() for line in text)
+    return body_of(itertools.chain([head.encode()], lines, [b"</pre></html>\n"]))
 
 
 class Parameter(NamedTuple):
@@ -4639,7 +4654,7 @@ class Survey(NamedTuple):
 
 def look_at_lines(root: str, file: File) -> Survey:
     """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
-    with Stream(Log("", root, (file,)), Budget(), b"") as stream:
+    with Stream(Log("", root, (file,)), Budget(), b"").opened() as stream:
         source = stream.source(0)
         head = source.read(0, SNIFF_BYTES).split(b"\n")
         tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
@@ -4730,8 +4745,9 @@ class Site:
         self._verdict: Verdict | None = None
         self.tallies: dict[str, Tally] = {}
         self._rates = Rates()
+        self._logs: list[Log] = []
+        self._counted = self._judged = -math.inf     # time.monotonic() of the last count, and of the checks made of one
         self._log_checks: list[Check] = []
-        self._counted = -math.inf
         self._count_lock = threading.Lock()
         self._verdict_until = 0.0
         self._lock = threading.Lock()
@@ -4751,8 +4767,7 @@ class Site:
             return known[1]
         try:
             if self.journal_unit(name) is not None:
-                return [os.stat(path).st_mtime_ns for folder in JOURNAL_FOLDERS
-                        for path in glob.glob(f"{glob.escape(folder)}/*/*.journal")]
+                return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
         except (Problem, OSError) as error:
             return str(error)
@@ -4773,19 +4788,26 @@ class Site:
         return [name for name in names if self.journal_unit(name) is not None]
 
     def count_logs(self) -> list[Sample]:
-        """The tallies, brought up to date, as are the checks that are made of them."""
+        """The tallies of all logs, brought up to date."""
         with self._count_lock:
             budget = Budget(COUNT_SECONDS)
-            logs = self.catalogue.logs()
-            for log in logs:
-                if log.files:
+            self._logs = self.catalogue.logs()
+            for log in self._logs:
+                tally = self.tallies.setdefault(log.name, Tally())
+                if log.files and tally.seen != log.files:
                     format_ = survey_of(self.catalogue.memory, log).format
-                    update_tally(self.tallies.setdefault(log.name, Tally()), log, format_, budget, self.key)
-            for name in self.tallies.keys() - {log.name for log in logs}:
+                    update_tally(tally, log, format_, budget, self.key)
+            for name in self.tallies.keys() - {log.name for log in self._logs}:
                 del self.tallies[name]
-            self._log_checks = [*unreadable_checks(logs), *self._rates.checks(self.tallies.values(), self._health)]
             self._counted = time.monotonic()
             return list(tally_samples(self.tallies))
+
+    def _judge_logs(self) -> None:
+        """Make the checks of logs again; a scrape has just counted them."""
+        if time.monotonic() > self._counted + TALLY_SECONDS:
+            self.count_logs()
+        self._log_checks = [*unreadable_checks(self._logs), *self._rates.checks(self.tallies.values(), self._health)]
+        self._judged = time.monotonic()
 
     def is_fresh(self) -> bool:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
@@ -4795,8 +4817,8 @@ class Site:
         """The verdict on this box, made again, of `facts` or new ones, when it is older than VERDICT_SECONDS."""
         with self._lock:
             if not self._verdict or time.monotonic() > self._verdict_until + GRACE_SECONDS:
-                if time.monotonic() > self._counted + TALLY_SECONDS:
-                    self.count_logs()
+                if time.monotonic() > self._judged + TALLY_SECONDS:
+                    self._judge_logs()
                 self._verdict = evaluate(self._health, self._log_checks, facts)
                 self._verdict_until = time.monotonic() + VERDICT_SECONDS
             return self._verdict
@@ -4828,7 +4850,7 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
 def journal_state(name: str) -> dict[str, object]:
     """A row of the catalogue for a log out of the journal."""
     problem = journal_problem()
-    files = [os.stat(path) for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/*.journal")]
+    files = list(map(os.stat, journal_files("*.journal")))
     return {"name": name, "format": "journal", "bytes": sum(found.st_size for found in files), "first": None,
             "last": timestamp(max((found.st_mtime for found in files), default=None)),
             "rotations": max(0, len(files) - 1), "readable": problem is None} | (
@@ -4839,7 +4861,7 @@ def answer_index(site: Site, request: Request, args: Args) -> Response:
     """/: the endpoints, with an example each."""
     text = site.index.encode()
     if negotiate(request, args, ("text", "html")) == "html":
-        return reply("html", page_html("logwatch", text, (("health?format=text", "health"), ("logs", "logs"))))
+        return reply("html", page_html("logwatch", [text], (("health?format=text", "health"), ("logs", "logs"))))
     return reply("text", text)
 
 
@@ -4876,7 +4898,7 @@ def answer_logs(site: Site, request: Request, args: Args) -> Response:
     text = safe_text("".join(log_row(row, width) for row in rows).encode())
     if format_ == "html":
         links = [(f"logs/{row['name']}", str(row["name"])) for row in rows if row["readable"]]
-        return reply("html", page_html("logs", text, links))
+        return reply("html", page_html("logs", [text], links))
     return reply("text", text)
 
 
@@ -4909,10 +4931,10 @@ def time_of_line(survey: Survey, line: bytes) -> float | None:
     return survey.format.time(line.rstrip(b"\n"), survey.changed)
 
 
-def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, regex: Regex | None, hide: Hide | None) -> Query:
-    """A query of the parameters, for lines of a format; `regex` is running."""
+def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: Matches | None,
+             hide: Hide | None) -> Query:
+    """A query of the parameters, for lines of a format."""
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
-    matches = regex.matches if regex else None
     if not survey:
         rest = criteria._replace(since=None, until=None, level=None)        # which journalctl chooses by
         pick = make_pick(rest, lambda line: None, lambda line: None, matches, hide)
@@ -4927,7 +4949,7 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, regex: Re
 def read_stream(site: Site, log: Log, query: Query, budget: Budget) -> Page:
     """A page of a log of files. Raises Problem, or Moved where they are moved meanwhile."""
     try:
-        with Stream(log, budget, site.key) as stream:
+        with Stream(log, budget, site.key).opened() as stream:
             return read_page(stream, query)
     except Unreadable as error:
         raise Problem(403, f"log {log.name}: {error.reason}", error.fix) from None
@@ -4944,7 +4966,7 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
                           "search with q=, or page with before=")
         with contextlib.suppress(Moved):
             return survey, read_stream(site, log, make_query(survey), budget)
-    raise Problem(503, f"log {name} is being moved faster than it can be read", headers=[("Retry-After", "1")])
+    raise Problem(503, f"log {name} is being moved faster than it can be read", retry=1)
 
 
 def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
@@ -4956,8 +4978,9 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
     if unit is not None and any(letter in args for letter in "ABC"):
         raise Problem(400, "parameters A, B and C are not for the journal; allowed: for logs in files")
     with contextlib.ExitStack() as stack:
-        regex = stack.enter_context(Regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
-        make_query = functools.partial(query_of, args, criteria, regex=regex, hide=hide)
+        matches = stack.enter_context(
+            running_regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
+        make_query = functools.partial(query_of, args, criteria, matches=matches, hide=hide)
         if unit is not None:
             return None, read_journal(name, unit, make_query(None), criteria, budget)
         return read_files(site, name, make_query, criteria.is_timed(), budget)
@@ -5043,7 +5066,7 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
             return pending.pop()
         return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))[1]
     if not site.streams.acquire(blocking=False):
-        raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", headers=[("Retry-After", "5")])
+        raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", retry=5)
     pages = itertools.chain(gaps, follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set()))
     if not request.threaded:            # a stream would take the only worker: one batch, and come back for the next
         pages = itertools.chain(gaps, [first])
@@ -5069,15 +5092,6 @@ def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
         before = number, line.end
 
 
-def html_pieces(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]]) -> Iterator[bytes]:
-    """page_html without holding it whole."""
-    head, end = page_html(title, b"\0", links).split(b"\0")
-    yield head
-    for line in text:
-        yield html.escape(line.decode()).encode()
-    yield end
-
-
 def json_pieces(head: Mapping[str, object], entries: Iterator[bytes], tail: Mapping[str, object]) -> Iterator[bytes]:
     """{head, "entries": [...], tail} without holding it whole."""
     yield JSON(head).encode()[:-1] + b',"entries":['
@@ -5099,7 +5113,7 @@ def render_page(request: Request, survey: Survey | None, page: Page, format_: st
         if format_ == "text":
             return reply("text", body_of(text), headers)
         shown_links = [("../logs", "logs"), (following, "newer"), (previous, "older")]
-        return reply("html", body_of(html_pieces(page.log, text, [link for link in shown_links if link[0]])), headers)
+        return reply("html", page_html(page.log, text, [link for link in shown_links if link[0]]), headers)
     entries = (JSON(entry_of(page, item, survey)).encode() for item in page.found)
     if format_ == "ndjson":
         return reply("ndjson", body_of(entry + b"\n" for entry in entries), headers)
@@ -5162,7 +5176,7 @@ def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
     except Unreadable as error:
         raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
     except Moved:
-        raise Problem(503, f"log {name} is being rotated", headers=[("Retry-After", "1")]) from None
+        raise Problem(503, f"log {name} is being rotated", retry=1) from None
     try:
         return file_response(request, fd, f"{name}.log", site.key)
     except Problem:
@@ -5176,14 +5190,6 @@ def render_verdict(verdict: Verdict, format_: str) -> bytes:
     if format_ == "text":
         return safe_text(health_text(verdict).encode())
     return JSON(health_json(verdict)).encode() + b"\n"
-
-
-def health_response(request: Request, args: Args, verdict: Verdict) -> Response:
-    """A verdict as health+json or text; 503 only for fail. Probes send a browser's Accept: they never get HTML."""
-    format_ = args.get("format", "health")
-    if format_ not in ("health", "json", "text"):
-        raise Problem(400, f"parameter format: {format_!r} is not allowed here; allowed: health, json, text")
-    return reply(format_, render_verdict(verdict, format_), status=verdict.http_status)
 
 
 def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
@@ -5200,11 +5206,14 @@ def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
 
 
 def answer_health(site: Site, request: Request, args: Args, check: str = "") -> Response:
-    """/health and /health/CHECK."""
+    """/health and /health/CHECK as health+json or text; 503 only for fail. Probes send a browser's Accept: no HTML."""
     verdict = site.verdict()
     if request.token and request.token.logs:
         verdict = verdict.keep(lambda one: one.name != "logs" or not one.component or may_see(request, one.component))
-    return health_response(request, args, choose_checks(verdict, args, check))
+    verdict, format_ = choose_checks(verdict, args, check), args.get("format", "health")
+    if format_ not in ("health", "json", "text"):
+        raise Problem(400, f"parameter format: {format_!r} is not allowed here; allowed: health, json, text")
+    return reply(format_, render_verdict(verdict, format_), status=verdict.http_status)
 
 
 def answer_metrics(site: Site, request: Request, args: Args) -> Response:
@@ -5273,11 +5282,6 @@ def write_stderr(text: str) -> None:
 
 
 LOCAL = "local"         # the peer of a request that came without a socket
-
-
-def retry_after(seconds: float) -> list[tuple[str, str]]:
-    """The Retry-After header, in whole seconds."""
-    return [("Retry-After", str(math.ceil(seconds)))]
 
 
 def find_route(request: Request) -> tuple[Route, dict[str, str]]:
@@ -5350,7 +5354,7 @@ class Application:
         if self._requests and not route.instant(self.site) and request.peer != LOCAL:
             wait = self._requests.allow(peer_key(request.peer), time.monotonic())
             if wait:
-                raise Problem(429, f"more than {self.site.config.rate} requests a second", headers=retry_after(wait))
+                raise Problem(429, f"more than {self.site.config.rate} requests a second", retry=wait)
         return request
 
     def _authenticate(self, request: Request, tokens: Sequence[Token]) -> Token:
@@ -5361,7 +5365,7 @@ class Application:
             return token
         wait = self._failures.allow(peer_key(request.peer), time.monotonic()) if header else 0.0
         if wait:
-            raise Problem(429, "too many wrong tokens", headers=retry_after(wait))
+            raise Problem(429, "too many wrong tokens", retry=wait)
         if header:
             write_stderr(f"logwatch: wrong token from {request.peer}\n")
         raise Problem(401, "this needs a token" if not header else "this token is not known",
@@ -5382,7 +5386,7 @@ class Application:
             return problem_response(problem)
         except OSError as error:
             status = 503 if error.errno in EXHAUSTED else 500
-            return problem_response(Problem(status, f"it cannot be read: {error.strerror}", headers=retry_after(1)))
+            return problem_response(Problem(status, f"it cannot be read: {error.strerror}", retry=1))
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
             where = error.__traceback__
             while where and where.tb_next:
@@ -5900,7 +5904,7 @@ class Server:
         connection.keep = keep = keep and self._stop_at is None
         prepared = self.application.prepare(request)
         if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
-            prepared = problem_response(Problem(503, "too many requests or streams at once", headers=retry_after(5)))
+            prepared = problem_response(Problem(503, "too many requests or streams at once", retry=5))
         if isinstance(prepared, Response):
             line = f"{request.method} {request.path}"
             going = self._say(connection, prepared, line, keep, started, request.peer)
@@ -6164,18 +6168,23 @@ _SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
 
 def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
     """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
+    import http.client  # here: it brings OpenSSL, 2 MB for good, and the server speaks no TLS
     parts = urllib.parse.urlsplit(url)
     address = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     if parts.scheme != "http" or not is_loopback(Address("", address, 0)):
         raise ValueError("only http:// on a loopback address is probed")
     client = http.client.HTTPConnection(address, parts.port or 80, timeout=PROBE_SECONDS)
-    with contextlib.closing(client) as connection:
-        connection.request("GET", parts.path.rstrip("/") + "/" + path,
-                           headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
-        answer = connection.getresponse()
+    try:
+        client.request("GET", parts.path.rstrip("/") + "/" + path,
+                       headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
+        answer = client.getresponse()
         if answer.status != 200:
             raise OSError(f"{path} answered {answer.status}")
         return answer.getheader(PROBE_HEADER), answer.read1(read)
+    except http.client.HTTPException as error:
+        raise OSError(f"{path} answered no HTTP: {error!r}") from error
+    finally:
+        client.close()
 
 
 def probe(url: str, stream: str) -> list[Finding]:
@@ -6186,14 +6195,14 @@ def probe(url: str, stream: str) -> list[Finding]:
     findings = []
     try:
         forwarded = _asked(url, "livez", 16)[0] or ""
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError) as error:
         return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
     if _SPOOFED in forwarded:
         findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
                                 + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
     try:
         _asked(url, stream, 1)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         late = isinstance(error, TimeoutError)
         why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
         findings.append(Finding(url, "holds streams back" if late else "does not stream", why,

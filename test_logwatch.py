@@ -601,9 +601,11 @@ class TheSource(unittest.TestCase):
         names |= {node.module for node in self.nodes(ast.ImportFrom)}
         self.assertEqual({name.partition('.')[0] for name in names} - set(sys.stdlib_module_names), set())
 
-    def test_imports_stand_at_the_top(self) -> None:
+    def test_imports_stand_at_the_top_but_the_one_that_would_bring_openssl(self) -> None:
         top = set(self.lines_of(node for node in self.tree.body if isinstance(node, (ast.Import, ast.ImportFrom))))
-        self.assertEqual(set(self.lines_of(self.nodes(ast.Import, ast.ImportFrom))) - top, set())
+        within = set(self.lines_of(self.nodes(ast.Import, ast.ImportFrom))) - top
+        lines = self.source.splitlines()
+        self.assertEqual([lines[number - 1].split('#')[0].strip() for number in within], ['import http.client'])
 
     def test_its_sections_are_those_of_its_docstring_in_that_order(self) -> None:
         docstring = ast.get_docstring(self.tree) or ''
@@ -707,10 +709,11 @@ def limit_text(value: float, unit: str) -> str:
 
 
 def thresholds_table() -> list[str]:
-    """The thresholds: check (the options are --CHECK-warn and --CHECK-fail), unit, warn, fail, what is compared."""
-    rows = [f"| {code(name)} | {unit} | {limit_text(warn, unit)} | {limit_text(fail, unit)} | {cell(what)} |"
-            for name, unit, warn, fail, what in logwatch.LIMITS]
-    return ["| check | unit | warn | fail | what is compared |", "|---|---|---|---|---|", *rows]
+    """The thresholds: check (the options are --CHECK-warn and --CHECK-fail), unit, which side is bad, warn, fail,
+    what is compared."""
+    rows = [f"| {code(name)} | {unit} | {side} | {limit_text(warn, unit)} | {limit_text(fail, unit)} | {cell(what)} |"
+            for name, unit, side, warn, fail, what in logwatch.LIMITS]
+    return ["| check | unit | bad is | warn | fail | what is compared |", "|---|---|---|---|---|---|", *rows]
 
 
 def routes_table() -> list[str]:
@@ -4732,6 +4735,7 @@ class Torture:
         self.log = plant(scratch(), {'app.log': 'line 0\n'}) / 'app.log'
         self.written = 0
         self.complaints = ''
+        self.cut_short = 0      # rotated files that were written to while they were compressed
         self._stop = threading.Event()
         config = self.home / 'conf'
         config.write_text(f'{self.log} {{\n rotate 1000\n missingok\n size 1\n {ROTATION_MODES[mode]}\n}}\n')
@@ -4769,7 +4773,10 @@ class Torture:
             began = int(time.time())
             done = subprocess.run(self._command, capture_output=True, text=True)
             # A writer that has not reopened its file yet: gzip says so, and what it does not get is lost on disk.
-            self.complaints += '' if 'file size changed while zipping' in done.stderr else done.stderr
+            if 'file size changed while zipping' in done.stderr:
+                self.cut_short += 1
+            else:
+                self.complaints += done.stderr
             while 'dateext' in self.mode and int(time.time()) == began:     # its names are the seconds
                 self._stop.wait(0.05)
         self._stop.set()
@@ -4861,7 +4868,8 @@ class RotationTorture(Case):
                 self.assertGreater(len(there), 100)
                 for witness in witnesses:
                     self.assertEqual((witness.doubled(), witness.lost(there)), ([], []))
-                    self.assertLessEqual(witness.seen.count(None), self.ROUNDS if mode in LOSSY_MODES else 0)
+                    lossy = self.ROUNDS if mode in LOSSY_MODES else torture.cut_short
+                    self.assertLessEqual(witness.seen.count(None), lossy)
                 server.stop()
 
 
@@ -5773,6 +5781,20 @@ class HiddenFacts(HostCase):
         with mock.patch('os.open', side_effect=PermissionError(13, 'Permission denied')):
             self.assertRaisesRegex(logwatch.Hidden, 'denied: this user may not read .*/stat', self.host().read, 'stat')
 
+    def test_a_want_of_descriptors_is_no_fault_of_the_kernel(self) -> None:
+        with mock.patch('os.open', side_effect=OSError(24, 'Too many open files')):
+            self.assertRaisesRegex(logwatch.Hidden, '/stat: Too many open files', self.host().read, 'stat')
+
+    def test_what_is_absent_or_seldom_changes_is_read_again_in_the_next_minute(self) -> None:
+        host = self.host(without=('1/net/stat/nf_conntrack',))
+        pid_max = self.folder / 'proc/sys/kernel/pid_max'
+        for second, tracked, most in ((0, None, 4194304), (59, None, 4194304), (60, 7, 99)):
+            facts = logwatch.Facts(host, NOW // 60 * 60 + second)
+            rows = facts.find('net/stat/nf_conntrack', logwatch.parse_conntrack)
+            self.assertEqual((rows and rows[0]['entries'], facts.integers('sys/kernel/pid_max')), (tracked, [most]))
+            plant(self.folder / 'proc', {'1/net/stat/nf_conntrack': 'entries\n00000007\n'})
+            pid_max.write_text('99\n')
+
     def test_psi_off_is_said(self) -> None:
         with mock.patch('os.read', side_effect=OSError(95, 'Operation not supported')):
             self.assertRaisesRegex(logwatch.Hidden, 'switched off in this kernel', self.host().read, 'pressure/cpu')
@@ -6562,13 +6584,14 @@ class LogFigures(Case):
         self.enterContext(mock.patch.object(logwatch, 'VERDICT_SECONDS', 0.0))
 
     def append(self, **codes: int) -> None:
-        """Write so many lines of each status: c200=3."""
+        """Write so many lines of each status: c200=3. No two are the same, as in a log that is written by a clock:
+        what tells a file from its copy is its bytes, and its time as the kernel counts it, in ticks of 4 or 10 ms."""
         for code, count in codes.items():
-            line = access_entry(int(code[1:]))
+            lines = ''.join(access_entry(int(code[1:]), 10_000 + self.sent.total() + place) for place in range(count))
             with self.path.open('a') as file:
-                file.write(line * count)
+                file.write(lines)
             self.sent[code[1:]] += count
-            self.bytes += len(line) * count
+            self.bytes += len(lines)
 
     def scrape(self) -> tuple[dict[str, int], int, int]:
         """Responses by status, lines, bytes, of the log 'access'."""
@@ -6663,6 +6686,14 @@ class LogFigures(Case):
             self.append(c200=180)
             until(lambda: self.scrape()[0] == {'200': 180}, 'all lines to be counted')
         self.assertCounted('caught up')
+
+    @requires('root')
+    def test_a_log_that_cannot_be_read_has_no_series(self) -> None:
+        self.path.chmod(0o600)
+        server = self.serve(root=self.root, user=NOBODY)
+        self.assertNotIn('log="access"', server.get('/metrics').text)
+        self.path.chmod(0o644)
+        until(lambda: 'logwatch_log_bytes_total{log="access"} 0\n' in server.get('/metrics').text, 'the first look')
 
     def test_a_log_that_goes_takes_its_series_along(self) -> None:
         self.append(c200=1)
