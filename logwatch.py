@@ -4345,8 +4345,7 @@ def authenticate(header: bytes | str | None, tokens: Iterable[Token]) -> Token |
 class Throttle:
     """A token bucket a peer: `burst` at once, `rate` per second after; knows the `peers` seen last, forgets others.
 
-    For requests: `allow(peer, now)`. For failed attempts: ask with `cost=0` before, charge 1 on failure. A peer
-    that was forgotten starts full, so a flood from more than `peers` addresses is not stopped here. Thread-safe.
+    A peer that was forgotten starts full, so a flood from more than `peers` addresses is not stopped here. Thread-safe.
     """
 
     def __init__(self, rate: float, burst: float, peers: int = 4096) -> None:
@@ -4355,18 +4354,19 @@ class Throttle:
         # peer: (left, at), least recent first
         self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
 
-    def allow(self, key: str, now: float, cost: float = 1.0) -> float:
-        """Take `cost` from the bucket of `key` at monotonic time `now`; return the seconds to wait, 0.0 for go."""
+    def allow(self, key: str, now: float) -> float:
+        """Take one from the bucket of `key` at monotonic time `now`; return the seconds to wait, 0.0 for go."""
         with self._lock:
             left, at = self._buckets.pop(key, (self.burst, now))
             left = min(self.burst, left + max(0.0, now - at) * self.rate)
             go = left >= 1.0 - 1e-6  # a millionth of a token: who waits exactly as told must not fail by rounding
-            self._buckets[key] = (left - cost if go else left, max(now, at))
+            self._buckets[key] = (left - 1.0 if go else left, max(now, at))
             if len(self._buckets) > self.peers:
                 self._buckets.popitem(last=False)
             return 0.0 if go else (1.0 - left) / self.rate
 
 
+@functools.lru_cache(maxsize=PEERS_MAX)
 def peer_key(address: str) -> str:
     """Return what a peer is limited by: its IPv4 address, its IPv6 /64 (what one customer has), else the text."""
     try:

@@ -7057,17 +7057,10 @@ class Throttles(Case):
     def test_waiting_as_told_is_enough(self) -> None:
         for rate in (0.1, 1 / 3, 0.7, 3, 10, 997):
             throttle, now = logwatch.Throttle(rate=rate, burst=1), 12345.678
+            throttle.allow('a', now)
             for _ in range(200):
-                now += throttle.allow('a', now, cost=0)
-                self.assertEqual(throttle.allow('a', now, cost=0), 0.0, rate)
-                throttle.allow('a', now)
-
-    def test_failures_only_are_charged(self) -> None:
-        throttle = logwatch.Throttle(rate=0.1, burst=2)
-        self.assertEqual([throttle.allow('a', 0.0, cost=0) for _ in range(9)], [0.0] * 9)
-        throttle.allow('a', 0.0)
-        throttle.allow('a', 0.0)
-        self.assertEqual(throttle.allow('a', 0.0, cost=0), 10.0)
+                now += throttle.allow('a', now)
+                self.assertEqual(throttle.allow('a', now), 0.0, rate)
 
     def test_memory_is_bounded_and_the_least_recent_is_forgotten(self) -> None:
         throttle = logwatch.Throttle(rate=1, burst=1, peers=100)
