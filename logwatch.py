@@ -125,7 +125,7 @@ ERRORS_SECONDS = 300.0          # of which the error rates are
 ERRORS_RESPONSES = 20           # responses below which their share of errors says nothing
 FOLLOWERS_MAX = 32              # streams at the same time, each with a thread that sleeps
 FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
-PING_SECONDS = 15.0             # of silence, after which a stream says that it is alive; Nginx gives up after 60
+PING_SECONDS = 15.0             # of silence, after which a stream that is not plain text says that it is alive
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
 WATCH_SECONDS = 0.06            # between two looks at a followed log's files
 
@@ -6206,7 +6206,7 @@ def probe(url: str, stream: str) -> list[Finding]:
         late = isinstance(error, TimeoutError)
         why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
         findings.append(Finding(url, "holds streams back" if late else "does not stream", why,
-                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 60s;"))
+                                "in the location: proxy_buffering off; gzip off; proxy_read_timeout 3700s;"))
     return findings
 
 
