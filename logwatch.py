@@ -2885,7 +2885,6 @@ VEILED = ("/home", "/root", "/run/user")      # what ProtectHome covers
 MAY_HANG = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs")      # asked last
 MOUNT_LINE = re.compile(rb"^(\d+) (\d+) (\d+:\d+) \S+ (\S+) (\S+) (?:\S+ )*?- (\S+) (\S*) (\S*)$", re.MULTILINE)
 OCTAL = re.compile(rb"\\([0-7]{3})")
-MEMINFO_LINE = re.compile(rb"^([^:\n]+):\s*(\d+)( kB)?", re.MULTILINE)
 VMSTAT_LINE = re.compile(rb"^(oom_kill|pgpg\S*|pswp\S*|pg\S*fault\S*) (\d+)$", re.MULTILINE)      # as node_exporter
 KEEP_NETSTAT = re.compile(
     r".*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)|"
@@ -2940,11 +2939,6 @@ Job = tuple[Sequence[str], dict[str, Answer], threading.Lock]      # mount point
 Pressure = dict[str, dict[str, float]]
 
 
-def parse_meminfo(data: bytes) -> dict[str, int]:
-    """/proc/meminfo → {'MemTotal': bytes, 'Active(anon)': bytes, 'HugePages_Total': pages}."""
-    return {name.decode(): int(value) << 10 if unit else int(value) for name, value, unit in MEMINFO_LINE.findall(data)}
-
-
 def parse_vmstat(data: bytes) -> dict[str, int]:
     """/proc/vmstat → {'oom_kill': 0, 'pgfault': 5}, some lines."""
     return {name.decode(): int(value) for name, value in VMSTAT_LINE.findall(data)}
@@ -2959,6 +2953,12 @@ def parse_stat(data: bytes) -> dict[str, tuple[int, ...]]:
 def parse_table(data: bytes) -> list[list[str]]:
     """Lines of fields divided by blanks."""
     return [line.split() for line in data.decode(errors="replace").splitlines()]
+
+
+def parse_meminfo(data: bytes) -> dict[str, int]:
+    """/proc/meminfo → {'MemTotal': bytes, 'Active(anon)': bytes, 'HugePages_Total': pages}."""
+    rows = (line.partition(":") for line in data.decode().splitlines())
+    return {name: int(text[:-3]) << 10 if text.endswith(" kB") else int(text) for name, _, text in rows}
 
 
 def parse_pressure(data: bytes) -> Pressure:
@@ -3489,17 +3489,25 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
                     f'{mount.point} {text}{", and writes no more" if stopped else ""}')
 
 
-def memory_groups(host: Host) -> Iterator[tuple[str, int, int]]:
-    """cgroup v2 path, limit, use without page cache: for this process's group and those above it that have a limit."""
+@functools.lru_cache(maxsize=4)
+def memory_limits(host: Host, minute: int) -> list[tuple[str, int]]:
+    """cgroup v2 path and limit of this process's group and those above it that have one; read once a minute."""
     own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
+    found = []
     for group in (*parents(own), own):
-        try:
-            limit = int(host.read_sys(f"fs/cgroup{group}/memory.max"))
-            cache = dict(line.split() for line in host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines())
-            used = int(host.read_sys(f"fs/cgroup{group}/memory.current"))
+        with contextlib.suppress(*UNREADABLE):      # no such controller, or the limit is 'max'
+            found.append((group, int(host.read_sys(f"fs/cgroup{group}/memory.max"))))
+    return found
+
+
+def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
+    """cgroup v2 path, limit, use without page cache, of the groups with a limit."""
+    for group, limit in memory_limits(facts.host, int(facts.now // 60)):
+        with contextlib.suppress(*UNREADABLE):
+            lines = facts.host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines()
+            cache = dict(line.split() for line in lines)
+            used = int(facts.host.read_sys(f"fs/cgroup{group}/memory.current"))
             yield group, limit, max(0, used - int(cache["active_file"]) - int(cache["inactive_file"]))
-        except UNREADABLE:      # no such controller, or the limit is 'max'
-            continue
 
 
 def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3512,7 +3520,7 @@ def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
     psi = facts.find("pressure/memory", parse_pressure)
     calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
     yield health.judge("memory", "", 100 - left, "%", text, left, worst="warn" if calm else "fail")
-    for group, limit, used in memory_groups(facts.host):
+    for group, limit, used in memory_groups(facts):
         if limit < total:
             left = 100 - 100 * used / limit
             text = f"memory {size_words(limit - used)} of {size_words(limit)} in cgroup {group} available"
