@@ -943,26 +943,13 @@ def log_name(folders: Sequence[str], stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", joined).lstrip("._@:+~-") or "log"
 
 
-class Memory:
-    """What was found out about files, kept until they change, for the FACTS_MAX files asked for last."""
+Recall = Callable[[Callable[[str, File], Any], str, File], Any]
 
-    def __init__(self) -> None:
-        self._kept: collections.OrderedDict[tuple[object, ...], Any] = collections.OrderedDict()
-        self._lock = threading.Lock()
 
-    def recall(self, look: Callable[[str, File], Any], root: str, file: File) -> Any:
-        """look(root, file), or what it said when the file was last like this."""
-        key = (look, root, file)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        value = look(root, file)
-        with self._lock:
-            self._kept[key] = value
-            while len(self._kept) > FACTS_MAX:
-                self._kept.popitem(last=False)
-        return value
+def make_recall() -> Recall:
+    """A function of (look, root, file) that says look(root, file), or, while the file stays as it is, what that said
+    before; of the FACTS_MAX files asked for last."""
+    return functools.lru_cache(maxsize=FACTS_MAX)(lambda look, root, file: look(root, file))
 
 
 CONTROL = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b"))      # what no text is full of
@@ -1031,7 +1018,7 @@ class Catalogue:
         self._configured = {name: pattern_of_glob(name, where) for name, where in config.log
                            if not where.startswith("journal:")}
         self._discovered: dict[str, Pattern] = {}
-        self.memory = Memory()
+        self.recall = make_recall()
 
     def logs(self) -> list[Log]:
         """Every log, by name; those that cannot be listed carry the reason."""
@@ -1089,7 +1076,7 @@ class Catalogue:
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
-        return newest is None or bool(self.memory.recall(is_text, log.root, newest))
+        return newest is None or bool(self.recall(is_text, log.root, newest))
 
 # --------------------------------------------------------------------------------------------------------------------
 # line reader: lines out of a rotation set, forward and backward; cursors
@@ -4728,13 +4715,13 @@ def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
         yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
 
 
-def survey_of(memory: Memory, log: Log) -> Survey:
+def survey_of(recall: Recall, log: Log) -> Survey:
     """The survey of a whole log: the format of its newest lines, the times of the oldest and of the newest one."""
     files = [file for file in log.files if file.packing in ("", "gz") and file.size]
     found = []
     for file in files[:1] + files[-1:]:
         with contextlib.suppress(Unreadable, Moved):
-            found.append(memory.recall(look_at_lines, log.root, file))
+            found.append(recall(look_at_lines, log.root, file))
     if not found:
         return Survey(TEXT, None, None, 0.0)
     return Survey(found[-1].format, found[0].first, found[-1].last, found[-1].changed)
@@ -4803,7 +4790,7 @@ class Site:
             for log in self._logs:
                 tally = self.tallies.setdefault(log.name, Tally())
                 if log.files and tally.seen != log.files:
-                    format_ = survey_of(self.catalogue.memory, log).format
+                    format_ = survey_of(self.catalogue.recall, log).format
                     update_tally(tally, log, format_, budget, self.key)
             for name in self.tallies.keys() - {log.name for log in self._logs}:
                 del self.tallies[name]
@@ -4849,7 +4836,7 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
         problem = Unreadable(f"only {log.files[-1].packing} files are left of it, and these are not read")
     elif log.files:
         problem = open_problem(log)
-    survey = survey_of(site.catalogue.memory, log)
+    survey = survey_of(site.catalogue.recall, log)
     return {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
             "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
             "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
@@ -4968,7 +4955,7 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
     """A page of a log of files; it starts again when logrotate moves them meanwhile. Raises Problem."""
     for _ in range(RACES):
         log = site.catalogue.find(name)
-        survey = survey_of(site.catalogue.memory, log)
+        survey = survey_of(site.catalogue.recall, log)
         if timed and survey.format is TEXT and any(file.size for file in log.files):
             raise Problem(400, f"log {name} has no times that logwatch can read, so since and until say nothing",
                           "search with q=, or page with before=")
