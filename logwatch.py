@@ -1005,11 +1005,6 @@ def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> It
                 yield make_file((*parts, entry.name), entry.stat(follow_symlinks=False), entry.name == rotation.stem)
 
 
-def glob_escape(text: str) -> str:
-    """An fnmatch pattern that matches just `text`."""
-    return re.sub(r"([*?[])", r"[\1]", text)
-
-
 class Catalogue:
     """The logs there are now. Listings are read at each request, contents only where a file has changed."""
 
@@ -1069,7 +1064,7 @@ class Catalogue:
             name = log_name(folders, stem)
             if name in found:
                 name += "~" + hashlib.blake2b(os.fsencode("/".join((*folders, stem))), digest_size=3).hexdigest()
-            pattern = Pattern(name, root, tuple(map(glob_escape, folders)), glob_escape(stem))
+            pattern = Pattern(name, root, tuple(map(glob.escape, folders)), glob.escape(stem))
             found[name] = pattern, Log(name, root, finished(files))
         shut = [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
         return list(found.values()), shut
