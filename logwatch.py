@@ -396,13 +396,14 @@ NAME_OK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+~-]{0,99}")
 
 
 class Option(NamedTuple):
-    """A row of OPTIONS: `parse` turns text into the value or raises ValueError saying what is allowed."""
+    """A row of OPTIONS, or of a request's PARAMETERS: `parse` turns text into the value or raises ValueError saying
+    what is allowed."""
 
     name: str
     parse: Callable[[str], Any]
-    default: str
-    metavar: str
     help: str
+    default: str = ""
+    metavar: str = ""
     repeat: bool = False
 
 
@@ -489,24 +490,24 @@ THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from h
                    for name, unit, _, *limits, what in LIMITS for status, default in zip(("warn", "fail"), limits))
 
 OPTIONS = (
-    Option("listen", parse_address, "127.0.0.1:5000", "HOST:PORT|unix:PATH", "where to serve"),
-    Option("log", parse_log, "", "NAME=GLOB", "serve the files that GLOB matches, and their rotations, as one log "
-           "NAME; or, as NAME=journal:UNIT, what the journal has of a unit; none given: every text log below log-root, "
-           "and the journal", repeat=True),
-    Option("log-root", parse_folder, LOG_ROOT, "DIR", "where logs are discovered"),
-    Option("proc", parse_folder, "/proc", "DIR", "where the kernel's figures are read"),
-    Option("state-dir", parse_optional_folder, "", "DIR", "where disk samples and the key of cursors are kept; "
-           "the only place ever written"),
-    Option("allow-host", parse_host, "", "NAME", "a further Host that requests over TCP may name, beside loopback",
-           repeat=True),
-    Option("access-log", parse_boolean, "yes", "yes|no", "a line on stderr for each request"),
-    Option("workers", parse_integer(1, 64), "8", "N", "requests that may read files at the same time"),
-    Option("rate", parse_integer(0, 100_000), "200", "N", "requests a second that a client may send which read files; "
-           "0: any number"),
-    Option("mask", parse_boolean, "yes", "yes|no", "hide secrets in lines from those without a token of scope raw"),
-    Option("pseudonyms", parse_boolean, "no", "yes|no", "show them pseudonyms for IP addresses: the same for the same, "
-           "alike for neighbours"),
-    *(Option(name, parse_number, f"{default:.15g}", "N", f"health: {help_} ({unit}; 0: never)")
+    Option("listen", parse_address, "where to serve", "127.0.0.1:5000", "HOST:PORT|unix:PATH"),
+    Option("log", parse_log, "serve the files that GLOB matches, and their rotations, as one log NAME; or, as "
+           "NAME=journal:UNIT, what the journal has of a unit; none given: every text log below log-root, and the "
+           "journal", metavar="NAME=GLOB", repeat=True),
+    Option("log-root", parse_folder, "where logs are discovered", LOG_ROOT, "DIR"),
+    Option("proc", parse_folder, "where the kernel's figures are read", "/proc", "DIR"),
+    Option("state-dir", parse_optional_folder, "where disk samples and the key of cursors are kept; the only place "
+           "ever written", metavar="DIR"),
+    Option("allow-host", parse_host, "a further Host that requests over TCP may name, beside loopback",
+           metavar="NAME", repeat=True),
+    Option("access-log", parse_boolean, "a line on stderr for each request", "yes", "yes|no"),
+    Option("workers", parse_integer(1, 64), "requests that may read files at the same time", "8", "N"),
+    Option("rate", parse_integer(0, 100_000), "requests a second that a client may send which read files; 0: any "
+           "number", "200", "N"),
+    Option("mask", parse_boolean, "hide secrets in lines from those without a token of scope raw", "yes", "yes|no"),
+    Option("pseudonyms", parse_boolean, "show them pseudonyms for IP addresses: the same for the same, alike for "
+           "neighbours", "no", "yes|no"),
+    *(Option(name, parse_number, f"health: {help_} ({unit}; 0: never)", f"{default:.15g}", "N")
       for name, default, unit, help_ in THRESHOLDS),
 )
 
@@ -4530,20 +4531,8 @@ def page_html(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]
     return body_of(itertools.chain([head.encode()], lines, [b"</pre></html>\n"]))
 
 
-class Parameter(NamedTuple):
-    """A row of PARAMETERS: a query parameter; `parse` raises ValueError saying what is allowed."""
-
-    name: str
-    parse: Callable[[str], Any]
-    help: str
-    repeat: bool = False
-
-
-def parse_format(text: str) -> str:
-    """One of the names of MEDIA that a client may ask for."""
-    if text not in MEDIA or text == "metrics":
-        raise ValueError(", ".join(name for name in MEDIA if name != "metrics"))
-    return text
+FORMAT_NAMES = [name for name in MEDIA if name != "metrics"]
+parse_format = parse_text("|".join(FORMAT_NAMES), ", ".join(FORMAT_NAMES))
 
 
 def parse_time(text: str) -> float:
@@ -4552,26 +4541,26 @@ def parse_time(text: str) -> float:
 
 
 PARAMETERS = (
-    Parameter("n", parse_integer(1, LINES_MAX), f"how many lines, 1 to {LINES_MAX}; 100 if not given: the newest, the "
-              "oldest of them first, as tail prints them"),
-    Parameter("q", parse_words, "lines with this fixed string; repeated: with all of them", repeat=True),
-    Parameter("not", parse_words, "lines without this fixed string; repeated: with none of them", repeat=True),
-    Parameter("re", parse_pattern, f"lines in which this regular expression (Python's syntax, {REGEX_CHARACTERS} "
-              "characters at most) is found"),
-    Parameter("i", parse_boolean, "1: ignore case in q, not and re"),
-    Parameter("A", parse_integer(0, CONTEXT_MAX), f"that many lines behind each, as grep; {CONTEXT_MAX} at most"),
-    Parameter("B", parse_integer(0, CONTEXT_MAX), "that many lines before each"),
-    Parameter("C", parse_integer(0, CONTEXT_MAX), "that many lines around each"),
-    Parameter("since", parse_time, "lines from then on: 2026-11-22T14:05:01Z, '2026-11-22 14:05', 14:05, @1795352701, "
-              "-15m, -2h, today, yesterday; without a zone, the server's"),
-    Parameter("until", parse_time, "lines until then, spelled as in since"),
-    Parameter("level", parse_level, "lines of that severity or worse: emerg, alert, crit, err, warning, notice, info, "
-              "debug; a line without a severity is none of them"),
-    Parameter("after", parse_any_cursor, "the lines behind a cursor: page forward"),
-    Parameter("before", parse_any_cursor, "the lines before a cursor: page back"),
-    Parameter("follow", parse_boolean, "1: do not end; send new lines as they come, as text, NDJSON or SSE"),
-    Parameter("format", parse_format, "text, html, json, ndjson, sse or health, whatever the Accept header says"),
-    Parameter("exclude", parse_label, "leave out a check", repeat=True),
+    Option("n", parse_integer(1, LINES_MAX), f"how many lines, 1 to {LINES_MAX}; 100 if not given: the newest, the "
+           "oldest of them first, as tail prints them"),
+    Option("q", parse_words, "lines with this fixed string; repeated: with all of them", repeat=True),
+    Option("not", parse_words, "lines without this fixed string; repeated: with none of them", repeat=True),
+    Option("re", parse_pattern, f"lines in which this regular expression (Python's syntax, {REGEX_CHARACTERS} "
+           "characters at most) is found"),
+    Option("i", parse_boolean, "1: ignore case in q, not and re"),
+    Option("A", parse_integer(0, CONTEXT_MAX), f"that many lines behind each, as grep; {CONTEXT_MAX} at most"),
+    Option("B", parse_integer(0, CONTEXT_MAX), "that many lines before each"),
+    Option("C", parse_integer(0, CONTEXT_MAX), "that many lines around each"),
+    Option("since", parse_time, "lines from then on: 2026-11-22T14:05:01Z, '2026-11-22 14:05', 14:05, @1795352701, "
+           "-15m, -2h, today, yesterday; without a zone, the server's"),
+    Option("until", parse_time, "lines until then, spelled as in since"),
+    Option("level", parse_level, "lines of that severity or worse: emerg, alert, crit, err, warning, notice, info, "
+           "debug; a line without a severity is none of them"),
+    Option("after", parse_any_cursor, "the lines behind a cursor: page forward"),
+    Option("before", parse_any_cursor, "the lines before a cursor: page back"),
+    Option("follow", parse_boolean, "1: do not end; send new lines as they come, as text, NDJSON or SSE"),
+    Option("format", parse_format, "text, html, json, ndjson, sse or health, whatever the Accept header says"),
+    Option("exclude", parse_label, "leave out a check", repeat=True),
 )
 
 
