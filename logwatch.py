@@ -4717,6 +4717,9 @@ class Site:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.catalogue = Catalogue(config)
+        units = {name: where.removeprefix("journal:") for name, where in config.log if where.startswith("journal:")}
+        discovered = not config.log and config.log_root == LOG_ROOT
+        self.journals = {"journal": ""} if discovered else units        # name of a log: its unit, '' for all of it
         self.index = ""             # the text of /, made of ROUTES
         self.key = secret_key(config.state_dir)
         self.host = Host(config.proc, state_dir=config.state_dir or None)
@@ -4745,7 +4748,7 @@ class Site:
         if known and newest_state(known[0]) == known[1]:
             return known[1]
         try:
-            if self.journal_unit(name) is not None:
+            if name in self.journals:
                 return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
         except (Problem, OSError) as error:
@@ -4753,18 +4756,6 @@ class Site:
         state = newest_state(log)
         self._followed[name] = log, state
         return state
-
-    def journal_unit(self, name: str) -> str | None:
-        """The unit that a log has out of the journal, '' for all of the journal, None for a log of files."""
-        for configured, where in self.config.log:
-            if configured == name and where.startswith("journal:"):
-                return where.removeprefix("journal:")
-        return "" if name == "journal" and not self.config.log and self.config.log_root == LOG_ROOT else None
-
-    def journals(self) -> list[str]:
-        """The names of the logs that are out of the journal."""
-        names = ("journal", *(name for name, _ in self.config.log))
-        return [name for name in names if self.journal_unit(name) is not None]
 
     def count_logs(self) -> list[Sample]:
         """The tallies of all logs, brought up to date."""
@@ -4867,7 +4858,7 @@ def log_row(row: Mapping[str, object], width: int) -> str:
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
     """/logs: the catalogue."""
     format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
-    rows = [journal_state(name) for name in site.journals() if may_see(request, name)]
+    rows = [journal_state(name) for name in site.journals if may_see(request, name)]
     rows += [log_state(site, log) for log in site.catalogue.logs() if may_see(request, log.name)]
     if format_ == "json":
         return reply("json", JSON({"logs": rows}).encode() + b"\n")
@@ -4953,7 +4944,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
     budget = Budget(gone=request.gone)
     hide = hiding(site, request)
     criteria = criteria_of(site, args, hide)
-    unit = site.journal_unit(name)
+    unit = site.journals.get(name)
     if unit is not None and any(letter in args for letter in "ABC"):
         raise Problem(400, "parameters A, B and C are not for the journal; allowed: for logs in files")
     with contextlib.ExitStack() as stack:
@@ -5147,9 +5138,9 @@ def file_response(request: Request, fd: int, name: str, key: bytes) -> Response:
 
 def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
     """/logs/NAME/raw: the bytes of the live file as they were when the request came."""
-    log = site.catalogue.find(name) if site.journal_unit(name) is None else None
-    if not log:
+    if name in site.journals:
         raise Problem(404, f"log {name} is the journal: it has no file to give; /logs/{name} has its lines")
+    log = site.catalogue.find(name)
     try:
         fd = open_below(log.root, log.files[-1].parts)
     except Unreadable as error:

@@ -2478,6 +2478,13 @@ class Configured(Case):
                 self.assertIn(word, row['reason'])
             self.assertLess(time.monotonic() - began, 2)
 
+    def test_each_is_listed_once(self) -> None:
+        root = plant(scratch(), {'app.log': 'line\n'})
+        logs = ['journal=journal:', 'ssh=journal:ssh.service', f'app={root}/app.log']
+        application = logwatch.Application(logwatch.load_config({'log': logs}, {}))
+        rows = call(application, '/logs?format=json').json()['logs']
+        self.assertEqual([row['name'] for row in rows], ['journal', 'ssh', 'app'])
+
     def test_a_file_that_is_no_log_is_refused_with_the_reason(self) -> None:
         root = plant(scratch(), {'target.log': 'secret\n'})
         (root / 'link.log').symlink_to('target.log')
