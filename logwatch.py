@@ -1097,6 +1097,10 @@ class Budget:
             self.stop = "deadline"
         return self.stop == "complete"
 
+    def scan(self, lines: int) -> Scan:
+        """What an answer of so many lines has cost."""
+        return Scan(self.bytes, self.files, lines, self.stop, tuple(dict.fromkeys(self.notes)))
+
 
 class Plain:
     """A file opened for reading at any place. `size` is fixed at open: what is appended later is the next request's.
@@ -1745,10 +1749,8 @@ def read_page(stream: Stream, query: Query) -> Page:
             found = list(found)[half:]
             first = mark_of(found[0])._replace(offset=found[0].line.start, tail=found[0].line.before)
     stream.verify()
-    budget = stream.budget
-    scan = Scan(budget.bytes, budget.files, len(found), budget.stop, tuple(dict.fromkeys(budget.notes)))
-    return Page(stream.log.name, tuple(found), scan, stream.cursor(last), stream.cursor(first) if first else "",
-                stream.cursor)
+    return Page(stream.log.name, tuple(found), stream.budget.scan(len(found)), stream.cursor(last),
+                stream.cursor(first) if first else "", stream.cursor)
 
 # --------------------------------------------------------------------------------------------------------------------
 # search: which lines, by fixed strings, regular expression, time and severity
@@ -2452,8 +2454,13 @@ def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[
             entry = journal_entry(data)
             if entry:
                 yield entry
+            else:
+                budget.notes.append(f"journal: an entry of more than {BLOCK_BYTES >> 10} KiB is left out")
         if budget.stop == "complete" and child.wait() > 0:
             raise Problem(500, f"journalctl ended with status {child.returncode}", shlex.join(arguments))
+        if budget.stop == "complete" and child.returncode:      # by the timer's signal, or another one
+            budget.stop = "deadline"
+            budget.notes.append("journal: journalctl was killed before it had ended")
     finally:
         timer.cancel()
         child.kill()
@@ -2496,7 +2503,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     oldest, newest = (places[-1:], places[:1]) if reverse else (places[:1], places[-1:])
     following = JournalCursor(True, newest[0]) if newest else place
     previous = JournalCursor(False, oldest[0]) if oldest and not ended else None
-    return Page(name, found[::-1] if reverse else found, Scan(budget.bytes, 0, len(found), budget.stop),
+    return Page(name, found[::-1] if reverse else found, budget.scan(len(found)),
                 encode_journal_cursor(following) if following else "",
                 encode_journal_cursor(previous) if previous else "", encode_journal_cursor)
 

@@ -4943,6 +4943,36 @@ class JournalEntries(Case):
             self.assertIsNone(logwatch.journal_entry(data), data[:40])
 
 
+class JournalStandIn(Case):
+    """What journalctl does that a healthy one does not: it hangs, or prints an entry beyond all bounds."""
+
+    def ask(self, script: str, target: str = '/logs/j?format=json', **constants: object) -> Any:
+        application = make_application('--log', 'j=journal:')
+        with mock.patch.object(logwatch, 'journal_arguments', lambda *_: ['/bin/sh', '-c', script]), \
+                mock.patch.object(logwatch, 'journal_problem', lambda: None), \
+                mock.patch.dict(vars(logwatch), constants):
+            return call(application, target).json()
+
+    def test_one_that_is_killed_has_not_given_all(self) -> None:
+        entries = plant(scratch(), {'entries': entry_json()}) / 'entries'
+        document = self.ask(f'cat {entries}; exec sleep 60', SCAN_SECONDS=0.2)
+        self.assertEqual([entry['message'] for entry in document['entries']], ['text'])
+        self.assertEqual(document['scan']['stop'], 'deadline')
+        self.assertIn('killed', document['scan']['notes'][0])
+        self.assertTrue(document['prev'] and document['next'])
+
+    def test_one_that_ends_has(self) -> None:
+        document = self.ask('true')
+        self.assertEqual((document['scan']['stop'], document['scan']['notes']), ('complete', []))
+
+    def test_an_entry_that_is_too_long_is_told_of(self) -> None:
+        long = entry_json(MESSAGE='x' * 5000)
+        entries = plant(scratch(), {'entries': entry_json() + long + entry_json()}) / 'entries'
+        document = self.ask(f'cat {entries}', BLOCK_BYTES=2048)
+        self.assertEqual(len(document['entries']), 2)
+        self.assertEqual(document['scan']['notes'], ['journal: an entry of more than 2 KiB is left out'])
+
+
 class JournalArguments(Case):
     """Nothing that a client sends reaches journalctl but numbers and cursors that were checked."""
 
