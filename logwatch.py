@@ -4483,8 +4483,9 @@ class Body:
     """Pieces of an answer, with something to release behind the last of them, or when nobody wants them any more."""
 
     def __init__(self, pieces: Iterator[bytes], release: Callable[[], None]) -> None:
-        self._pieces, self._release = pieces, release
-        self._held = True
+        self._pieces = pieces
+        self._held = contextlib.ExitStack()
+        self._held.callback(release)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -4498,9 +4499,7 @@ class Body:
 
     def close(self) -> None:
         """Release it, once."""
-        held, self._held = self._held, False
-        if held:
-            self._release()
+        self._held.close()
 
 
 def reply(media: str, body: bytes | Iterator[bytes], headers: Sequence[tuple[str, str]] = (),
@@ -5119,15 +5118,15 @@ def file_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
         start += len(piece)
 
 
-def file_response(request: Request, fd: int, name: str, key: bytes) -> Response:
-    """An open file, or the Range of it that is asked for; its length is what it is now. Raises Problem 416."""
+def file_response(request: Request, fd: int, name: str, key: bytes, held: contextlib.ExitStack) -> Response:
+    """An open file, or the Range of it that is asked for; its length is what it is now. `held` closes it unless the
+    body takes that over. Raises Problem 416."""
     found = os.fstat(fd)
     # Strong: what changes the bytes changes time or size; the inode tells a rotated file from its successor.
     identity = repr((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)).encode()
     etag = f'"{hashlib.blake2b(identity, digest_size=12, key=key).hexdigest()}"'
     known = request.headers.get("if-none-match", "")
     if known == "*" or etag in re.findall(r'"[^"]*"', known):
-        os.close(fd)
         return Response(304, (("ETag", etag),), b"")
     wanted = request.headers.get("range", "") if request.method == "GET" else ""      # RFC 9110, 14.2
     if request.headers.get("if-range", etag) != etag:       # a date is too weak here: logs change within the second
@@ -5139,8 +5138,8 @@ def file_response(request: Request, fd: int, name: str, key: bytes) -> Response:
                ("Content-Disposition", f'attachment; filename="{name}"'), ("Content-Length", str(last - first + 1))]
     if part:
         headers.append(("Content-Range", f"bytes {first}-{last}/{found.st_size}"))
-    return Response(206 if part else 200, tuple(headers),
-                    Body(file_pieces(fd, first, last + 1), functools.partial(os.close, fd)))
+    body = Body(file_pieces(fd, first, last + 1), held.pop_all().close)
+    return Response(206 if part else 200, tuple(headers), body)
 
 
 def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
@@ -5154,11 +5153,9 @@ def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
         raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
     except Moved:
         raise Problem(503, f"log {name} is being rotated", retry=1) from None
-    try:
-        return file_response(request, fd, f"{name}.log", site.key)
-    except Problem:
-        os.close(fd)
-        raise
+    with contextlib.ExitStack() as held:
+        held.callback(os.close, fd)
+        return file_response(request, fd, f"{name}.log", site.key, held)
 
 
 @functools.lru_cache(maxsize=8)
