@@ -1389,8 +1389,7 @@ def behind(index: int, block: Block, final: bool) -> Mark:
             return Mark(index, block.offset + len(block.data) + block.cut, block.after)
         return Mark(index, block.offset, block.before[-TAIL_BYTES:])
     length = len(block.data) if final else block.data.rfind(b"\n") + 1
-    tail = block.data[max(0, length - TAIL_BYTES):length]
-    return Mark(index, block.offset + length, (block.before + tail)[-TAIL_BYTES:])
+    return Mark(index, block.offset + length, tail_of(block, length))
 
 
 class Stream:
@@ -1995,17 +1994,15 @@ def find_range(source: Plain, since: float | None, until: float | None, time_of:
     order, because a clock was set, is found if it is no shorter than a sample's."""
     step = max(PROBE_BYTES, source.size // SAMPLES)
     places = [(at, stamp_behind(source, at, time_of)) for at in range(0, source.size, step)]
-    known = [(at, stamp) for at, stamp in places if stamp is not None]
+    known = [(0, -math.inf), *((at, stamp) for at, stamp in places if stamp is not None), (source.size, math.inf)]
     start, end = 0, source.size
     if since is not None:
-        late = next((index for index, (_, stamp) in enumerate(known) if stamp >= since), len(known))
-        high = known[late][0] if late < len(known) else source.size
-        low = known[late - 1][0] if late else 0
+        late = next(index for index, (_, stamp) in enumerate(known) if stamp >= since)
+        low, high = known[late - 1][0], known[late][0]
         start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of)[0], Budget())
     if until is not None:
-        early = max((index for index, (_, stamp) in enumerate(known) if stamp <= until), default=-1)
-        low = known[early][0] if early >= 0 else 0
-        high = known[early + 1][0] if early + 1 < len(known) else source.size
+        early = max(index for index, (_, stamp) in enumerate(known) if stamp <= until)
+        low, high = known[early][0], known[early + 1][0]
         high = narrow(source, low, high, lambda stamp: stamp <= until, time_of)[1]
         end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", Budget(), None)
     return start, end
