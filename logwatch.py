@@ -1540,11 +1540,6 @@ class Stream:
 Window = tuple[int, int | None]     # from where to where (None: its end) a file is read
 
 
-def whole_file(stream: Stream, number: int) -> Window | None:
-    """The window of a query that asks for no time."""
-    return 0, None
-
-
 class Query(NamedTuple):
     """Which lines: at most `n` of those that `pick` takes, behind the cursor `after` or before the cursor `before`;
     with neither, the newest. `window` tells what of a file can hold such lines (None: nothing), `around` how many lines
@@ -1554,7 +1549,7 @@ class Query(NamedTuple):
     pick: Pick = every_line
     after: Cursor | JournalCursor | None = None
     before: Cursor | JournalCursor | None = None
-    window: Callable[[Stream, int], Window | None] = whole_file
+    window: Callable[[Stream, int], Window | None] = lambda stream, number: (0, None)
     around: tuple[int, int] = (0, 0)
     hide: Hide | None = None
     margin: int = TAIL_BYTES    # bytes before a block that `pick` wants to see
@@ -2028,7 +2023,7 @@ def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], 
         if until is not None and first is not None and first > until:
             return None
         return None if since is not None and following is not None and following < since else (0, None)
-    return window if criteria.is_timed() else whole_file
+    return window
 
 # --------------------------------------------------------------------------------------------------------------------
 # formats: timestamps, severities and fields of a line
@@ -4633,6 +4628,10 @@ class Survey(NamedTuple):
     last: float | None
     changed: float
 
+    def time_of(self, line: bytes) -> float | None:
+        """The time of a line, or None."""
+        return self.format.time(line.rstrip(b"\n"), self.changed)
+
 
 def look_at_lines(root: str, file: File) -> Survey:
     """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
@@ -4899,24 +4898,18 @@ def hiding(site: Site, request: Request) -> Hide | None:
     return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
 
 
-def time_of_line(survey: Survey, line: bytes) -> float | None:
-    """The time of a line, or None."""
-    return survey.format.time(line.rstrip(b"\n"), survey.changed)
-
-
 def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: Matches | None,
              hide: Hide | None) -> Query:
-    """A query of the parameters, for lines of a format."""
-    around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
+    """A query of the parameters, for lines of a format, or, without a survey, of the journal."""
+    query = Query(args.get("n", 100), after=args.get("after"), before=args.get("before"), hide=hide)
     if not survey:
         rest = criteria._replace(since=None, until=None, level=None)        # which journalctl chooses by
-        pick = make_pick(rest, lambda line: None, lambda line: None, matches, hide)
-        return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), hide=hide)
-    time_of = functools.partial(time_of_line, survey)
-    pick = make_pick(criteria, time_of, survey.format.level, matches, hide)
-    window = make_window(criteria, time_of)
-    return Query(args.get("n", 100), pick, args.get("after"), args.get("before"), window, around, hide,
-                 PROBE_BYTES if criteria.is_timed() else TAIL_BYTES)
+        return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, hide))
+    around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
+    query = query._replace(pick=make_pick(criteria, survey.time_of, survey.format.level, matches, hide), around=around)
+    if criteria.is_timed():
+        query = query._replace(window=make_window(criteria, survey.time_of), margin=PROBE_BYTES)
+    return query
 
 
 def read_stream(site: Site, log: Log, query: Query, budget: Budget) -> Page:
