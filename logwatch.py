@@ -377,7 +377,8 @@ class Found(NamedTuple):
 class Page(NamedTuple):
     """Lines of a log in the order of the stream, with the cursors behind the last and before the first of them.
 
-    `prev` is '' at the beginning of the stream. `cursor` makes the cursor of a line's place, for those who want it.
+    `prev` is '' at the beginning of the stream. `cursor` makes the cursor of a line's place, and `details` reads what
+    the text of a line from a file says, for those who want it.
     """
 
     log: str
@@ -386,6 +387,7 @@ class Page(NamedTuple):
     next: str
     prev: str
     cursor: Callable[[Any], str]
+    details: Callable[[Line], Details] = lambda line: Details(None, None, {}, "")
 
 # --------------------------------------------------------------------------------------------------------------------
 # configuration: one table of options: flags, environment, INI, help
@@ -4632,6 +4634,11 @@ class Survey(NamedTuple):
         """The time of a line, or None."""
         return self.format.time(line.rstrip(b"\n"), self.changed)
 
+    def details_of(self, line: Line) -> Details:
+        """What a line's text says."""
+        return Details(self.time_of(line.text), self.format.level(line.text), self.format.fields(line.text),
+                       line.text.decode("utf-8", "backslashreplace"))
+
 
 def look_at_lines(root: str, file: File) -> Survey:
     """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
@@ -4912,17 +4919,7 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: 
     return query
 
 
-def read_stream(site: Site, log: Log, query: Query, budget: Budget) -> Page:
-    """A page of a log of files. Raises Problem, or Moved where they are moved meanwhile."""
-    try:
-        with Stream(log, budget, site.key).opened() as stream:
-            return read_page(stream, query)
-    except Unreadable as error:
-        raise Problem(403, f"log {log.name}: {error.reason}", error.fix) from None
-
-
-def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], timed: bool, budget: Budget) -> tuple[
-        Survey, Page]:
+def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], timed: bool, budget: Budget) -> Page:
     """A page of a log of files; it starts again when logrotate moves them meanwhile. Raises Problem."""
     for _ in range(RACES):
         log = site.catalogue.find(name)
@@ -4930,13 +4927,18 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
         if timed and survey.format is TEXT and any(file.size for file in log.files):
             raise Problem(400, f"log {name} has no times that logwatch can read, so since and until say nothing",
                           "search with q=, or page with before=")
-        with contextlib.suppress(Moved):
-            return survey, read_stream(site, log, make_query(survey), budget)
+        try:
+            with Stream(log, budget, site.key).opened() as stream:
+                return read_page(stream, make_query(survey))._replace(details=survey.details_of)
+        except Unreadable as error:
+            raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
+        except Moved:
+            continue
     raise Problem(503, f"log {name} is being moved faster than it can be read", retry=1)
 
 
-def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Survey | None, Page]:
-    """A page of a log's lines, with the survey of its files. Raises Problem."""
+def read_log(site: Site, request: Request, name: str, args: Args) -> Page:
+    """A page of a log's lines. Raises Problem."""
     budget = Budget(gone=request.gone)
     hide = hiding(site, request)
     criteria = criteria_of(site, args, hide)
@@ -4948,7 +4950,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> tuple[Surve
             running_regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
         make_query = functools.partial(query_of, args, criteria, matches=matches, hide=hide)
         if unit is not None:
-            return None, read_journal(name, unit, make_query(None), criteria, budget)
+            return read_journal(name, unit, make_query(None), criteria, budget)
         return read_files(site, name, make_query, criteria.is_timed(), budget)
 
 
@@ -4968,17 +4970,10 @@ def line_text(line: Line) -> bytes:
     return line.text + (b" [%d bytes cut]" % line.cut if line.cut else b"") + b"\n"
 
 
-def details_of(line: Line, survey: Survey) -> Details:
-    """What a line's text says."""
-    format_ = survey.format
-    return Details(format_.time(line.text, survey.changed), format_.level(line.text), format_.fields(line.text),
-                   line.text.decode("utf-8", "backslashreplace"))
-
-
-def entry_of(page: Page, item: Found, survey: Survey | None) -> dict[str, object]:
+def entry_of(page: Page, item: Found) -> dict[str, object]:
     """A line as JSON gives it: unknown is null."""
     line = item.line
-    details = item.details or (details_of(line, survey) if survey else Details(None, None, {}, ""))
+    details = item.details or page.details(line)
     entry: dict[str, object] = {
         "time": timestamp(details.time), "log": page.log,
         "level": None if details.level is None else LEVELS[details.level],
@@ -4987,13 +4982,13 @@ def entry_of(page: Page, item: Found, survey: Survey | None) -> dict[str, object
     return entry | {name: value for name, value in marks.items() if value}
 
 
-def entry_piece(page: Page, item: Found, survey: Survey | None, format_: str) -> bytes:
+def entry_piece(page: Page, item: Found, format_: str) -> bytes:
     """A line as NDJSON, or as a server-sent event whose id is its cursor. JSON has no line break inside."""
-    data = JSON(entry_of(page, item, survey)).encode()
+    data = JSON(entry_of(page, item)).encode()
     return b"id: %b\ndata: %b\n\n" % (page.cursor(item.mark).encode(), data) if format_ == "sse" else data + b"\n"
 
 
-def stream_pieces(pages: Iterator[Page | Problem | None], survey: Survey | None, format_: str) -> Iterator[bytes]:
+def stream_pieces(pages: Iterator[Page | Problem | None], format_: str) -> Iterator[bytes]:
     """What a stream sends."""
     yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000) if format_ == "sse" else b""       # the head goes out at once
     for page in pages:
@@ -5004,7 +4999,7 @@ def stream_pieces(pages: Iterator[Page | Problem | None], survey: Survey | None,
         elif format_ == "text":
             yield safe_text(b"".join(line_text(item.line) for item in page.found))
         else:
-            yield b"".join(entry_piece(page, item, survey, format_) for item in page.found)
+            yield b"".join(entry_piece(page, item, format_) for item in page.found)
 
 
 def answer_follow(site: Site, request: Request, args: Args, name: str, format_: str) -> Response:
@@ -5017,27 +5012,27 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
     gaps: list[Page | Problem | None] = []
     try:
-        survey, first = read_log(site, request, name, args)
+        first = read_log(site, request, name, args)
     except Problem as problem:
         if "oldest" not in problem.members:
             raise
         gaps = [problem]        # to a browser that comes back an error would be the end: it is told, and goes on
         args = dict(args) | {"after": parse_any_cursor(str(problem.members["oldest"]))}
-        survey, first = read_log(site, request, name, args)
+        first = read_log(site, request, name, args)
 
     pending = [first]
 
     def read(place: str) -> Page:
         if pending:
             return pending.pop()
-        return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))[1]
+        return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
     if not site.streams.acquire(blocking=False):
         raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", retry=5)
     pages = itertools.chain(gaps, follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set()))
     if not request.threaded:            # a stream would take the only worker: one batch, and come back for the next
         pages = itertools.chain(gaps, [first])
     headers = [("X-Accel-Buffering", "no")]             # Nginx would hold back lines until a buffer is full
-    return reply(format_, Body(stream_pieces(pages, survey, format_), site.streams.release), headers)
+    return reply(format_, Body(stream_pieces(pages, format_), site.streams.release), headers)
 
 
 def relative_link(request: Request, **changed: str) -> str:
@@ -5066,7 +5061,7 @@ def json_pieces(head: Mapping[str, object], entries: Iterator[bytes], tail: Mapp
     yield b"]," + JSON(tail).encode()[1:] + b"\n"
 
 
-def render_page(request: Request, survey: Survey | None, page: Page, format_: str, grouped: bool) -> Response:
+def render_page(request: Request, page: Page, format_: str, grouped: bool) -> Response:
     """A page of lines in one of the formats, with its links and its scan report."""
     following = relative_link(request, after=page.next) if page.next else ""
     previous = relative_link(request, before=page.prev) if page.prev else ""
@@ -5080,7 +5075,7 @@ def render_page(request: Request, survey: Survey | None, page: Page, format_: st
             return reply("text", body_of(text), headers)
         shown_links = [("../logs", "logs"), (following, "newer"), (previous, "older")]
         return reply("html", page_html(page.log, text, [link for link in shown_links if link[0]]), headers)
-    entries = (JSON(entry_of(page, item, survey)).encode() for item in page.found)
+    entries = (JSON(entry_of(page, item)).encode() for item in page.found)
     if format_ == "ndjson":
         return reply("ndjson", body_of(entry + b"\n" for entry in entries), headers)
     tail = {"scan": scan._asdict(), "next": following or None, "prev": previous or None}
@@ -5097,8 +5092,8 @@ def answer_lines(site: Site, request: Request, args: Args, name: str) -> Respons
         raise Problem(400, "parameter C stands for both A and B; C alone or A and B are allowed")
     if following:
         return answer_follow(site, request, args, name, format_)
-    survey, page = read_log(site, request, name, args)
-    return render_page(request, survey, page, format_, any(args.get(letter) for letter in "ABC"))
+    page = read_log(site, request, name, args)
+    return render_page(request, page, format_, any(args.get(letter) for letter in "ABC"))
 
 
 def file_pieces(fd: int, start: int, end: int) -> Iterator[bytes]:

@@ -4444,6 +4444,14 @@ class Following(Case):
         self.append(path, numbered(31, 33))
         self.assertEqual(self.server.get(lines_url(name, after=stream.last_id())).text, numbered(31, 33))
 
+    def test_the_format_of_a_log_that_was_empty_is_learned_from_its_lines(self) -> None:
+        name, path = self.log()
+        stream = self.follow(lines_url(name, follow=1), STREAM)
+        self.append(path, '2026-11-22 12:00:00,000 WARNING line 1\n')
+        stream.await_number(1)
+        entry = json.loads(stream.events()[-1]['data'])
+        self.assertEqual((entry['level'], entry['time'][:4]), ('warning', '2026'))
+
     def test_a_line_is_sent_when_it_is_whole(self) -> None:
         name, path = self.log(numbered(1, 3))
         stream = self.follow(lines_url(name, follow=1), STREAM)
