@@ -2373,9 +2373,9 @@ def parse_any_cursor(text: str) -> Cursor | JournalCursor:
     return JournalCursor(text[1] == "a", entry)
 
 
-def journal_files(name: str) -> list[str]:
-    """The paths of the journal's files that are called so."""
-    return [path for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(folder)}/*/{name}")]
+def journal_files(name: str, root: str = "") -> list[str]:
+    """The paths of the journal's files that are called so; `root` is another machine's /."""
+    return [path for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(root + folder)}/*/{name}")]
 
 
 def journal_problem() -> Unreadable | None:
@@ -6078,11 +6078,9 @@ def ran_as(uid: int, gids: frozenset[int]) -> str:
     return f"checked as {user_name(os.geteuid())} for {user_name(uid)} (uid {uid}; groups {_group_names(gids)})"
 
 
-def journal_findings(uid: int, gids: frozenset[int], root: str = "/") -> list[Finding]:
+def journal_findings(uid: int, gids: frozenset[int], root: str = "") -> list[Finding]:
     """Return why the system journal cannot be read; [] if it can, or if there is none."""
-    folders = ("var/log/journal", "run/log/journal")
-    paths = [path for folder in folders for path in glob.glob(os.path.join(root, folder, "*/system.journal"))]
-    for name in sorted(paths):
+    for name in sorted(journal_files("system.journal", root)):
         why = why_unreadable(name, uid, gids)
         if why:
             return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))]
