@@ -90,7 +90,6 @@ from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
 T = TypeVar("T")
-Fact = TypeVar("Fact")
 __all__ = ["application", "main"]
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -591,13 +590,11 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         source, texts = next((source, texts) for source, texts in found if texts is not None)
         values[option.name.replace("-", "_")] = parse_option(option, texts, source)
     limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
-    files = [name for name in (path, credentials) if os.path.isabs(credentials) or name == path]
-    files = [name for name in files if os.path.exists(name)]
-    config = Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits)
-    names = [name for name, _ in config.log]
+    names = [name for name, _ in values["log"]]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
-    return config
+    files = [name for name in (path, credentials) if (name == path or os.path.isabs(name)) and os.path.exists(name)]
+    return Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits)
 
 
 def is_loopback(address: Address) -> bool:
@@ -3182,13 +3179,13 @@ class Facts:
         self.now = time.time() if now is None else now
         self._parsed: dict[str, object] = {}
 
-    def get(self, name: str, parse: Callable[[bytes], Fact]) -> Fact:
+    def get(self, name: str, parse: Callable[[bytes], T]) -> T:
         """parse(PROC/name). The same name always goes with the same parser."""
         if name not in self._parsed:
             self._parsed[name] = parse(self.host.recall(name, int(self.now // 60)))
-        return cast(Fact, self._parsed[name])
+        return cast(T, self._parsed[name])
 
-    def find(self, name: str, parse: Callable[[bytes], Fact]) -> Fact | None:
+    def find(self, name: str, parse: Callable[[bytes], T]) -> T | None:
         """The same, or None where the kernel or the sandbox has no such file."""
         try:
             return self.get(name, parse)
@@ -4891,10 +4888,7 @@ def criteria_of(site: Site, args: Args, hide: Hide | None) -> Criteria:
                     args.get("until"), args.get("level"), blind)
 
 
-@functools.cache
-def pseudonyms(key: bytes) -> Hide:
-    """The pseudonyms of this machine: they stay the same as long as the key does."""
-    return pseudonym(key)
+pseudonyms = functools.cache(pseudonym)     # the same as long as the key is
 
 
 def hiding(site: Site, request: Request) -> Hide | None:
