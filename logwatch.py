@@ -819,6 +819,13 @@ def why_denied(path: str) -> Unreadable:
     return Unreadable(f"{finding.what}: {finding.why}", finding.fix)
 
 
+def why_unopened(path: str, error: OSError) -> Unreadable:
+    """Why opening `path` failed. Raises the error where that was for our want of descriptors or memory."""
+    if error.errno in EXHAUSTED:
+        raise error
+    return why_denied(path) if isinstance(error, PermissionError) else Unreadable(f"{path}: {error.strerror}")
+
+
 @functools.cache
 def kernel_devices() -> frozenset[int]:
     """The devices of /proc and /sys, whose files look regular and are not logs."""
@@ -857,12 +864,8 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         fd = os.open(parts[-1], OPEN_FILE, dir_fd=folder)
     except FileNotFoundError:
         raise Moved(path) from None
-    except PermissionError:
-        raise why_denied(path) from None
     except OSError as error:
-        if error.errno in EXHAUSTED:
-            raise
-        raise Unreadable(f"{path}: {error.strerror}") from None
+        raise why_unopened(path, error) from None
     except Unreadable as error:
         raise Unreadable(f"{path}: {error.reason}", error.fix) from None
     finally:
@@ -1043,12 +1046,8 @@ class Catalogue:
             return Log(pattern.name, pattern.root, list_set(pattern))
         except FileNotFoundError:
             return Log(pattern.name, pattern.root, ())
-        except PermissionError as error:
-            return Log(pattern.name, pattern.root, (), why_denied(os.fsdecode(error.filename or pattern.root)))
         except OSError as error:
-            if error.errno in EXHAUSTED:
-                raise
-            return Log(pattern.name, pattern.root, (), Unreadable(f"{pattern.root}: {error.strerror}"))
+            return Log(pattern.name, pattern.root, (), why_unopened(os.fsdecode(error.filename or pattern.root), error))
 
     def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
         """The rotation sets below log_root, and a Log with a problem for each closed folder."""
