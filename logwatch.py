@@ -1833,12 +1833,16 @@ def is_within(criteria: Criteria, seconds: float | None) -> bool:
         criteria.until is None or seconds <= criteria.until)
 
 
+def _first(values: Iterable[T | None]) -> T | None:
+    """The first that is known."""
+    return next((value for value in values if value is not None), None)
+
+
 def spans_within(block: Block, spans: Sequence[Span], criteria: Criteria, time_of: TimeOf) -> list[Span]:
     """The spans whose lines are of the time asked for. A line without a stamp, as of a traceback, has that of the
     stamped one above it. Each line is looked at once, however many of them have none."""
     data, done, kept = block.data, 0, []
-    above_it = reversed(block.before.split(b"\n")[1:])
-    carried = next((stamp for line in above_it if (stamp := time_of(line)) is not None), None)
+    carried = _first(map(time_of, reversed(block.before.split(b"\n")[1:])))
     for start, end in spans:
         at, seconds = start, time_of(data[start:end])
         while seconds is None and at > done:
@@ -1966,8 +1970,7 @@ def stamp_behind(source: Source, offset: int, time_of: TimeOf) -> float | None:
     """The time of the first stamped line that begins behind offset, or at 0, within PROBE_BYTES."""
     for count in (SNIFF_BYTES, PROBE_BYTES):
         lines = source.read(offset, count).split(b"\n")
-        whole = lines[1 if offset else 0:] if len(lines) == 1 else lines[1 if offset else 0:-1]
-        stamp = next((stamp for line in whole if (stamp := time_of(line)) is not None), None)
+        stamp = _first(map(time_of, lines[1 if offset else 0:max(1, len(lines) - 1)]))
         if stamp is not None:
             return stamp
     return None
@@ -2034,10 +2037,6 @@ WHEN_LENGTH = 64         # characters of a since= or until=
 EARLIEST_NUMBER = 1e8    # seconds (1973): a smaller number is a duration or an uptime, not a time
 LATEST = 253402300800.0  # seconds: the year 10000, where datetime ends
 DAY = 86400              # seconds
-
-
-def _first(values: Iterable[T | None]) -> T | None:
-    return next((value for value in values if value is not None), None)
 
 
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")  # RFC 5424 severities 0..7
@@ -4644,8 +4643,7 @@ def look_at_lines(root: str, file: File) -> Survey:
         tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
     format_ = detect(head[:-1] or head)
     changed = file.mtime_ns / 1e9
-    first, last = (next((stamp for line in lines if (stamp := format_.time(line, changed)) is not None), None)
-                   for lines in (head, reversed(tail.split(b"\n"))))
+    first, last = (_first(format_.time(line, changed) for line in lines) for lines in (head, tail.split(b"\n")[::-1]))
     return Survey(format_, first, last, changed)
 
 
