@@ -4437,15 +4437,12 @@ def negotiate(request: Request, args: Mapping[str, Any], offered: Sequence[str])
         if wanted not in offered:
             raise Problem(400, f"parameter format: {wanted!r} is not allowed here; allowed: {', '.join(offered)}")
         return str(wanted)
-    ranges = parse_accept(request.headers.get("accept", "*/*"))
+    ranges = dict(sorted(parse_accept(request.headers.get("accept", "*/*")), key=lambda pair: pair[1]))
 
     def weight(name: str) -> float:
         media = MEDIA[name].partition(";")[0]
-        for wanted in (media, media.partition("/")[0] + "/*", "*/*"):       # the most specific range decides
-            weights = [weight for range_, weight in ranges if range_ == wanted]
-            if weights:
-                return max(weights)
-        return 0.0
+        wanted = (media, media.partition("/")[0] + "/*", "*/*")         # the most specific range decides
+        return next((ranges[range_] for range_ in wanted if range_ in ranges), 0.0)
     return max(offered, key=weight)
 
 
