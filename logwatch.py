@@ -4675,27 +4675,25 @@ class Rates:
         yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span}", rate)
 
 
-def open_problem(log: Log) -> Unreadable | None:
-    """Why the live file of a log cannot be opened, if so."""
+def log_problem(log: Log) -> Unreadable | None:
+    """Why a log cannot be listed, or its live file not be opened, if so."""
     try:
-        os.close(open_below(log.root, log.files[-1].parts))
+        if log.files:
+            os.close(open_below(log.root, log.files[-1].parts))
     except Unreadable as error:
         return error
     except Moved:
         pass                            # rotated at this moment: the next look will tell
-    return None
+    return log.problem
 
 
 def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
     """The check of logs that cannot be read: one that was readable before rotation is the classic."""
-    count = 0
-    for log in logs:
-        problem = log.problem or (open_problem(log) if log.files else None)
-        if problem:
-            count += 1
-            fix = f"; {problem.fix}" if problem.fix else ""
-            yield Check("logs", log.name, 1.0, "", "warn", "", f"log {log.name} cannot be read: {problem.reason}{fix}")
-    if not count:
+    problems = [(log.name, problem) for log in logs if (problem := log_problem(log))]
+    for name, problem in problems:
+        fix = f"; {problem.fix}" if problem.fix else ""
+        yield Check("logs", name, 1.0, "", "warn", "", f"log {name} cannot be read: {problem.reason}{fix}")
+    if not problems:
         yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
 
 
@@ -4806,11 +4804,9 @@ def timestamp(seconds: float | None) -> str | None:
 
 def log_state(site: Site, log: Log) -> dict[str, object]:
     """A row of the catalogue."""
-    problem = log.problem
-    if log.files and log.files[-1].packing not in ("", "gz"):
-        problem = Unreadable(f"only {log.files[-1].packing} files are left of it, and these are not read")
-    elif log.files:
-        problem = open_problem(log)
+    packing = log.files[-1].packing if log.files else ""
+    problem = log_problem(log) if packing in ("", "gz") else Unreadable(
+        f"only {packing} files are left of it, and these are not read")
     survey = survey_of(site.catalogue.recall, log)
     return {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
             "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
