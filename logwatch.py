@@ -5097,10 +5097,9 @@ def file_response(request: Request, fd: int, name: str, key: bytes, held: contex
     known = request.headers.get("if-none-match", "")
     if known == "*" or etag in re.findall(r'"[^"]*"', known):
         return Response(304, (("ETag", etag),), b"")
-    wanted = request.headers.get("range", "") if request.method == "GET" else ""      # RFC 9110, 14.2
-    if request.headers.get("if-range", etag) != etag:       # a date is too weak here: logs change within the second
-        wanted = ""
-    part = parse_range(wanted, found.st_size) if wanted else None
+    same = request.headers.get("if-range", etag) == etag        # a date is too weak here: logs change within the second
+    ranged = same and request.method == "GET"                   # RFC 9110, 14.2
+    part = parse_range(request.headers.get("range", ""), found.st_size) if ranged else None
     first, last = part or (0, found.st_size - 1)
     headers = [("ETag", etag), ("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream"),
                ("Last-Modified", email.utils.formatdate(found.st_mtime, usegmt=True)),
