@@ -79,6 +79,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -5330,10 +5331,8 @@ class Application:
             status = 503 if error.errno in EXHAUSTED else 500
             return problem_response(Problem(status, f"it cannot be read: {error.strerror}", retry=1))
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
-            where = error.__traceback__
-            while where and where.tb_next:
-                where = where.tb_next
-            write_stderr(f"logwatch: defect: {repr(error)[:200]} at line {where.tb_lineno if where else 0}\n")
+            *_, (_, line) = traceback.walk_tb(error.__traceback__)
+            write_stderr(f"logwatch: defect: {repr(error)[:200]} at line {line}\n")
             return problem_response(Problem(500, "a defect in logwatch; its journal has the line"))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
