@@ -1755,14 +1755,14 @@ class Criteria(NamedTuple):
     unwanted: tuple[str, ...] = ()
     pattern: str = ""
     ignore_case: bool = False
-    since: float | None = None
-    until: float | None = None
+    since: float = -math.inf
+    until: float = math.inf
     level: int | None = None
     blind: bool = False     # not even the time that the search takes may tell of what is hidden
 
     def is_timed(self) -> bool:
         """Whether lines are found by their time."""
-        return self.since is not None or self.until is not None
+        return self.since > -math.inf or self.until < math.inf
 
 
 Test = Callable[[bytes], bool]
@@ -1828,12 +1828,6 @@ def lines_with(data: bytes, word: bytes, ignore_case: bool) -> Iterator[Span]:
         place = where.find(word, end)
 
 
-def is_within(criteria: Criteria, seconds: float | None) -> bool:
-    """Whether a time lies in the range asked for; an unknown one does not."""
-    return seconds is not None and (criteria.since is None or seconds >= criteria.since) and (
-        criteria.until is None or seconds <= criteria.until)
-
-
 def _first(values: Iterable[T | None]) -> T | None:
     """The first that is known."""
     return next((value for value in values if value is not None), None)
@@ -1850,7 +1844,7 @@ def spans_within(block: Block, spans: Sequence[Span], criteria: Criteria, time_o
             above = data.rfind(b"\n", 0, at - 1) + 1
             seconds, at = time_of(data[above:at]), above
         carried, done = carried if seconds is None else seconds, end
-        if is_within(criteria, carried):
+        if carried is not None and criteria.since <= carried <= criteria.until:
             kept.append((start, end))
     return kept
 
@@ -1986,18 +1980,18 @@ def narrow(source: Plain, low: int, high: int, is_early: Callable[[float], bool]
     return low, high
 
 
-def find_range(source: Plain, since: float | None, until: float | None, time_of: TimeOf) -> Window:
+def find_range(source: Plain, since: float, until: float, time_of: TimeOf) -> Window:
     """Where in a file the lines of a time are: by bisection between two of SAMPLES places, so that a stretch out of
     order, because a clock was set, is found if it is no shorter than a sample's."""
     step = max(PROBE_BYTES, source.size // SAMPLES)
     places = [(at, stamp_behind(source, at, time_of)) for at in range(0, source.size, step)]
     known = [(0, -math.inf), *((at, stamp) for at, stamp in places if stamp is not None), (source.size, math.inf)]
     start, end = 0, source.size
-    if since is not None:
+    if since > -math.inf:
         late = next(index for index, (_, stamp) in enumerate(known) if stamp >= since)
         low, high = known[late - 1][0], known[late][0]
         start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of)[0], Budget())
-    if until is not None:
+    if until < math.inf:
         early = max(index for index, (_, stamp) in enumerate(known) if stamp <= until)
         low, high = known[early][0], known[early + 1][0]
         high = narrow(source, low, high, lambda stamp: stamp <= until, time_of)[1]
@@ -2008,8 +2002,7 @@ def find_range(source: Plain, since: float | None, until: float | None, time_of:
 def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], Window | None]:
     """What of a file can hold lines of the time asked for: by bisection in plain files, by the stamps that it and its
     successor begin with in packed ones."""
-    since = None if criteria.since is None else criteria.since - DISORDER_SECONDS
-    until = None if criteria.until is None else criteria.until + DISORDER_SECONDS
+    since, until = criteria.since - DISORDER_SECONDS, criteria.until + DISORDER_SECONDS
 
     @functools.cache
     def first_stamp(stream: Stream, number: int) -> float | None:
@@ -2022,9 +2015,9 @@ def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], 
         if isinstance(source, Plain):
             return find_range(source, since, until, time_of)
         first, following = first_stamp(stream, number), first_stamp(stream, number + 1)
-        if until is not None and first is not None and first > until:
+        if first is not None and first > until or following is not None and following < since:
             return None
-        return None if since is not None and following is not None and following < since else (0, None)
+        return 0, None
     return window
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -2393,8 +2386,8 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
     arguments = ["journalctl", "--output=json", "--no-pager", "--quiet", "--all",
                  f"--output-fields={JOURNAL_FIELDS}"]
     arguments += [f"--unit={unit}"] if unit else []
-    arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since is not None and not place else []   # not both
-    arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until is not None else []
+    arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since > -math.inf and not place else []     # not both
+    arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until < math.inf else []
     arguments += [f"--priority={criteria.level}"] if criteria.level is not None else []
     if place:
         inclusive = place.behind == reverse
@@ -2471,7 +2464,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     size = 0
     own = place.entry if place and (reverse != place.behind) else ""      # the entry that the cursor stands behind of
     for entry, line, details in journal_records(journal_arguments(unit, criteria, place, reverse), budget):
-        early = place and details.time is not None and criteria.since is not None and details.time < criteria.since
+        early = place and details.time is not None and details.time < criteria.since
         if early and reverse:
             break
         if entry == own or early:
@@ -4875,8 +4868,8 @@ def criteria_of(site: Site, args: Args, hide: Hide | None) -> Criteria:
     words = args.get("q", ())
     known = not site.config.tokens and not site.config.pseudonyms and not any("masked" in text for text in words)
     blind = bool(hide) and not known
-    return Criteria(words, args.get("not", ()), args.get("re", ""), args.get("i", False), args.get("since"),
-                    args.get("until"), args.get("level"), blind)
+    return Criteria(words, args.get("not", ()), args.get("re", ""), args.get("i", False),
+                    args.get("since", -math.inf), args.get("until", math.inf), args.get("level"), blind)
 
 
 pseudonyms = functools.cache(pseudonym)     # the same as long as the key is
@@ -4895,7 +4888,7 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: 
     """A query of the parameters, for lines of a format, or, without a survey, of the journal."""
     query = Query(args.get("n", 100), after=args.get("after"), before=args.get("before"), hide=hide)
     if not survey:
-        rest = criteria._replace(since=None, until=None, level=None)        # which journalctl chooses by
+        rest = criteria._replace(since=-math.inf, until=math.inf, level=None)        # which journalctl chooses by
         return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, hide))
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
     query = query._replace(pick=make_pick(criteria, survey.time_of, survey.format.level, matches, hide), around=around)
