@@ -2494,7 +2494,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
 # follow: new lines as they come
 # --------------------------------------------------------------------------------------------------------------------
 class Watch:
-    """Tells when a log's files change. One thread looks for all who follow the log.
+    """Tells when a log's files change. One thread looks for all who wait for it, and ends when nobody does any more.
 
     inotify(7) is not in the standard library; a few stat() calls each WATCH_SECONDS cost 0.1 % of a core.
     """
@@ -2502,33 +2502,22 @@ class Watch:
     def __init__(self, look: Callable[[], object]) -> None:
         self._look = look
         self._changed = threading.Condition()
-        self._users = 0
         self._running = False
+        self._until = 0.0               # time.monotonic() to which the thread is wanted
         self._seen: object = None
         self.version = 0                # grows with each change
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """For as long as someone follows the log."""
+    def wait(self, version: int, seconds: float) -> bool:
+        """Whether the version became another one within `seconds`; also if it did while nobody waited."""
         with self._changed:
-            self._users += 1
+            self._until = time.monotonic() + seconds + 1.0
             if not self._running:
                 self._running = True
-                self._seen = self._look()
                 threading.Thread(target=self._run, name="watch", daemon=True).start()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._users -= 1
-
-    def wait(self, version: int, seconds: float) -> bool:
-        """Whether the version became another one within `seconds`."""
-        with self._changed:
             return self._changed.wait_for(lambda: self.version != version, seconds)
 
     def _run(self) -> None:
-        while True:
+        while self._running:
             time.sleep(WATCH_SECONDS)
             seen = self._look()
             with self._changed:
@@ -2536,9 +2525,7 @@ class Watch:
                     self._seen = seen
                     self.version += 1
                     self._changed.notify_all()
-                if not self._users:
-                    self._running = False
-                    return
+                self._running = time.monotonic() < self._until
 
 
 def newest_state(log: Log) -> object:
@@ -2563,31 +2550,29 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
     end = time.monotonic() + FOLLOW_SECONDS
     heard = time.monotonic()
     place = trouble = ""
-    with watch.running():
-        while time.monotonic() < end and not gone():
-            version = watch.version
-            more = False
-            try:
-                page = read(place)
-            except Problem as problem:
-                place = str(problem.members.get("oldest", place))
-                more = problem.status == 410
-                if more or str(problem) != trouble:
-                    yield problem
-                trouble = str(problem)
-            else:
-                trouble = ""
-                place = page.next or place
-                more = page.scan.stop != "complete" or bool(page.found)
-                if page.found:
-                    yield page
-                    heard = time.monotonic()
-            while not more and not gone() and time.monotonic() < end:
-                patience = max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic()))
-                more = watch.wait(version, patience) or bool(trouble)   # what was wrong may have passed
-                if time.monotonic() >= heard + PING_SECONDS:
-                    heard = time.monotonic()
-                    yield None
+    while time.monotonic() < end and not gone():
+        version = watch.version
+        try:
+            page = read(place)
+        except Problem as problem:
+            place = str(problem.members.get("oldest", place))
+            more = problem.status == 410
+            if more or str(problem) != trouble:
+                yield problem
+            trouble = str(problem)
+        else:
+            trouble = ""
+            place = page.next or place
+            more = page.scan.stop != "complete" or bool(page.found)
+            if page.found:
+                yield page
+                heard = time.monotonic()
+        while not more and not gone() and time.monotonic() < end:
+            patience = max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic()))
+            more = watch.wait(version, patience) or bool(trouble)   # what was wrong may have passed
+            if time.monotonic() >= heard + PING_SECONDS:
+                heard = time.monotonic()
+                yield None
 
 # --------------------------------------------------------------------------------------------------------------------
 # rotation: what logrotate will do to a log
