@@ -4897,6 +4897,10 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
             raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
         except Moved:
             continue
+        except Problem as problem:
+            again = [file[:2] for file in site.catalogue.find(name).files]
+            if problem.status != 410 or again == [file[:2] for file in log.files]:
+                raise                   # else the file with that place may be one that was not there to be listed
     raise Problem(503, f"log {name} is being moved faster than it can be read", retry=1)
 
 

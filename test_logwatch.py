@@ -3014,6 +3014,19 @@ class Cursors(Case):
             self.assertEqual(pager.rest(cursor), list(range(31, 51)), size)
             self.assertEqual(self.numbers_on_disk(pager), list(range(1, 51)))
 
+    def test_one_outlives_a_rotation_between_listing_and_reading(self) -> None:
+        pager = self.planted()
+        cursor = pager.behind(17)
+        survey_of = logwatch.survey_of
+
+        def late(*how: Any) -> Any:
+            survey = survey_of(*how)
+            if not pager.log('.1').exists():
+                rotate_by_copy_and_grow_beyond(pager)
+            return survey
+        with mock.patch.object(logwatch, 'survey_of', late):
+            self.assertEqual(pager.rest(cursor, 1000), list(range(18, 401)))
+
     def test_one_outlives_the_server(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 50)})
         state = str(scratch())
