@@ -5600,8 +5600,8 @@ def socket_address(listener: socket.socket) -> str:
 class Connection:
     """A client: its socket, what it sent and was not answered yet, and until when it may stay silent."""
 
-    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "owner", "peer", "sending", "sock", "streams",
-                 "waiting")
+    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "owner", "peer", "sending", "since", "sock",
+                 "streams", "waiting")
 
     def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
         self.sock, self.peer, self.local = sock, peer, local
@@ -5613,7 +5613,11 @@ class Connection:
         self.streams = False            # with a thread of its own
         self.waiting = True             # for the first byte of a request
         self.sending: Sending | None = None     # what it is slow to take
-        self.deadline = now + HEADER_SECONDS
+        self.grant(HEADER_SECONDS, now)
+
+    def grant(self, seconds: float, now: float) -> None:
+        """Let the client be silent for that long."""
+        self.since, self.deadline = now, now + seconds
 
     def is_gone(self) -> bool:
         """Whether the client has hung up, asked by a worker in the midst of a scan."""
@@ -5750,10 +5754,11 @@ class Server:
             self._close(connection)
 
     def _drop_idlest(self) -> None:
-        """Make room: the connection that will time out first goes, so that slow clients never lock out others."""
-        idle = [connection for connection in self._connections.values() if not connection.busy]
+        """Make room: the connection that has been silent longest goes, so that slow clients never lock out others. Not
+        the one that will time out first: a new one has less time than one kept open, and would go for the next one."""
+        idle = [one for one in self._connections.values() if not one.busy and not one.sending]
         if idle:
-            self._close(min(idle, key=lambda connection: connection.deadline))
+            self._close(min(idle, key=lambda connection: connection.since))
 
     def _sweep(self, now: float) -> None:
         """Close whoever has been silent, or dribbling, for too long."""
@@ -5787,7 +5792,7 @@ class Server:
             return
         if connection.waiting:
             connection.waiting = False
-            connection.deadline = time.monotonic() + HEADER_SECONDS
+            connection.grant(HEADER_SECONDS, time.monotonic())
         connection.buffer += data
         self._serve(connection)
 
@@ -5798,7 +5803,7 @@ class Server:
             if not end:
                 break
             connection.buffer = rest
-            connection.deadline = time.monotonic() + HEADER_SECONDS
+            connection.grant(HEADER_SECONDS, time.monotonic())
             if not self._serve_one(connection, head):
                 return
         if b"\r\n\r\n" in connection.buffer:
@@ -5810,7 +5815,7 @@ class Server:
                 self._reject(connection, Problem(400, "the request has a bare LF"))
         else:
             connection.waiting = True
-            connection.deadline = time.monotonic() + IDLE_SECONDS
+            connection.grant(IDLE_SECONDS, time.monotonic())
 
     def _serve_one(self, connection: Connection, head: bytes) -> bool:
         """Answer a request, or hand it to a worker. False unless the loop may go on with this connection."""
@@ -5956,7 +5961,7 @@ class Server:
         connection.busy = connection.streams = False
         now = time.monotonic()
         if connection.sending and not connection.broken:
-            connection.deadline = now + SEND_SECONDS
+            connection.grant(SEND_SECONDS, now)
             self._epoll.register(connection.sock.fileno(), select.EPOLLOUT)
             slow = [other for other in self._connections.values() if other.sending and not other.busy]
             if len(slow) > SLOW_MAX:
@@ -5964,7 +5969,7 @@ class Server:
         elif connection.broken or not connection.keep:
             self._close(connection)
         else:
-            connection.deadline = now + HEADER_SECONDS
+            connection.grant(HEADER_SECONDS, now)
             self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
             self._serve(connection)
 

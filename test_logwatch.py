@@ -16,6 +16,8 @@ import atexit
 import base64
 import concurrent.futures
 import contextlib
+import csv
+import errno
 import functools
 import gzip
 import hashlib
@@ -2022,6 +2024,83 @@ def run_program(*argv: str, seconds: float = 20, **environ: str) -> subprocess.C
     """Run logwatch.py to its end."""
     return subprocess.run([sys.executable, '-I', str(PROGRAM), *argv], check=False, stdin=subprocess.DEVNULL, text=True,
                           capture_output=True, timeout=seconds, env=clean_environment(environ), cwd='/')
+    def test_connections_kept_open_at_the_cap_give_way_to_new_ones(self) -> None:
+        """A new one has less time left than one kept open, and was what gave way to the next new one."""
+        server = self.serve(constants={'CONNECTIONS_MAX': 20})
+        kept = [server.wire() for _ in range(20)]
+        for wire in kept:
+            wire.send(LIVEZ)
+            self.assertEqual(wire.answer().status, 200)
+        new = [server.wire() for _ in range(10)]
+        for wire in new:
+            wire.send(LIVEZ)
+            self.assertEqual(wire.answer().status, 200)
+        for wire in kept + new:
+            wire.close()
+
+
+@requires('slowhttptest')
+class SlowClients(Case):
+    """More slow connections than the server admits, by slowhttptest's four ways, shut nobody out and leave nothing."""
+
+    SECONDS = 3  # that an answer may take meanwhile: generous, as the tool, the server and this share a machine
+    CONNECTIONS_MAX, CONNECTIONS = 256, 400  # fewer than there really are, as the tool is slow on a busy machine
+    root: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.root = plant(scratch(), {'app.log': numbered(1, 100), 'big.log': numbered(1, 40000, 'x' * 60)})
+
+    def weight(self, server: Server) -> tuple[int, int]:
+        """Its threads, of which workers stay once they were begun, and its descriptors."""
+        return server.status('Threads'), len(os.listdir(f'/proc/{server.process.pid}/fd'))
+
+    def attack(self, target: str, *arguments: str) -> None:
+        """The tool, from 127.0.0.1 and asking for the same target as its probe, beside a client from another address.
+
+        Its probe takes any answer for available, and this client only 200.
+        """
+        server = self.serve('--access-log', 'no', root=self.root,
+                            constants={'CONNECTIONS_MAX': self.CONNECTIONS_MAX})
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda n: fetch(server.address, '/logs/big?n=9000', source=f'127.0.0.{2 + n % 2}'),
+                          range(32)))
+        until(lambda: server.status('Threads') == 9, 'the loop and all workers')
+        before = self.weight(server)
+        report = scratch() / 'report'
+        waits = []
+        with open(f'{report}.txt', 'wb') as said, subprocess.Popen(
+                ['slowhttptest', *arguments, '-u', f'http://{server.address[0]}:{server.address[1]}{target}',
+                 '-c', str(self.CONNECTIONS), '-r', '200', '-l', '10', '-p', str(self.SECONDS), '-v', '1',
+                 '-g', '-o', str(report)],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said) as tool:
+            self.addCleanup(tool.kill)
+            while tool.poll() is None:
+                for path in ('/livez', '/logs/app?n=1'):
+                    began = time.monotonic()
+                    self.assertEqual(fetch(server.address, path, source='127.0.0.2').status, 200)
+                    waits.append(time.monotonic() - began)
+                time.sleep(0.02)
+        rows = list(csv.DictReader(Path(f'{report}.csv').read_text().splitlines()))
+        self.assertGreater(sum(int(rows[-1][name]) for name in ('Closed', 'Connected')), self.CONNECTIONS_MAX)
+        self.assertNotIn('0', [row['Service Available'] for row in rows], Path(f'{report}.txt').read_text())
+        self.assertLess(max(waits), self.SECONDS)
+        until(lambda: self.weight(server) <= before, f'the threads and descriptors of before: {before}')
+
+    def test_slow_headers(self) -> None:
+        self.attack('/livez', '-H', '-i', '2')
+
+    def test_slow_bodies(self) -> None:
+        self.attack('/livez', '-B', '-i', '2')
+
+    def test_slow_readers(self) -> None:
+        """Of more than a socket's buffer holds, asked for thrice on each connection."""
+        self.attack('/logs/big/raw', '-X', '-k', '3', '-w', '10', '-y', '20', '-n', '1', '-z', '32')
+
+    def test_many_ranges(self) -> None:
+        """Hundreds of overlapping ones in a request (CVE-2011-3192)."""
+        self.attack('/logs/app/raw', '-R', '-t', 'GET', '-b', '2000')
+
 
 
 class Sockets(Case):
