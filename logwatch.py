@@ -108,6 +108,7 @@ SNIFF_BYTES = 4_096             # bytes looked at to tell text from binary and t
 SCAN_SECONDS = 10.0             # a scan that takes longer answers with what it has, and a cursor
 COPY_SECONDS = 60               # that copytruncate's copy may be older than the last line of the log it copies
 RACES = 8                       # times a request starts again because logrotate moved files under it
+NEW_SECONDS = 1.0               # that a new file may be closed to us: logrotate makes it, then gives it its rights
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
 FACTS_MAX = 4_096               # files whose format and times are remembered
@@ -853,7 +854,7 @@ def open_below(root: str, parts: Sequence[str]) -> int:
     permission on the folders on the way.
     """
     path = os.path.join(root, *parts)
-    folder = -1
+    folder, found = -1, None
     try:
         folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for part in parts[:-1]:
@@ -865,6 +866,10 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         fd = os.open(parts[-1], OPEN_FILE, dir_fd=folder)
     except FileNotFoundError:
         raise Moved(path) from None
+    except PermissionError:
+        if found and not found.st_size and time.time() < found.st_ctime + NEW_SECONDS:
+            raise Moved(path) from None
+        raise why_denied(path) from None
     except OSError as error:
         raise why_unopened(path, error) from None
     except Unreadable as error:

@@ -2745,6 +2745,19 @@ def pack(data: bytes, members: int = 1) -> bytes:
 def read_with_tools(path: Path) -> bytes:
     """What cat or zcat say of a file; zcat complains of a damaged one and gives what it has."""
     return subprocess.run(['zcat' if path.suffix == '.gz' else 'cat', str(path)], capture_output=True).stdout
+    def test_a_log_that_logrotate_has_just_made_is_not_called_unreadable(self) -> None:
+        """It makes it with mode 0600, and gives it its rights in the next moment."""
+        root = plant(scratch(), {'app.log.1': 'text\n', 'app.log': ''})
+        server = self.serve(root=root, user=NOBODY)
+        (root / 'app.log').chmod(0o600)
+        reply = server.get('/logs/app')
+        self.assertProblem(reply, 503)
+        self.assertEqual(reply.headers['Retry-After'], '1')
+        (root / 'app.log').chmod(0o644)
+        self.assertEqual(server.get('/logs/app').text, 'text\n')
+        (root / 'app.log').chmod(0o600)
+        until(lambda: not server.get('/logs?format=json').json()['logs'][0]['readable'], 'the truth, a second later')
+
 
 
 def tail(files: Iterable[Path], count: int) -> bytes:
