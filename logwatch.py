@@ -616,7 +616,8 @@ DATED = re.compile(rf"(?P<stem>.+?){DATE_PART}(?P<extension>\.log){PACKING_PART}
 ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)     # our want, not the file's fault
+# Our want, not the file's fault; EAGAIN is fork's, at TasksMax=.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
 OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -2367,9 +2368,18 @@ def parse_any_cursor(text: str) -> Cursor | JournalCursor:
     return JournalCursor(text[1] == "a", entry)
 
 
-def journal_files(name: str, root: str = "") -> list[str]:
-    """The paths of the journal's files that are called so; `root` is another machine's /."""
-    return [path for folder in JOURNAL_FOLDERS for path in glob.glob(f"{glob.escape(root + folder)}/*/{name}")]
+def journal_files(pattern: str, root: str = "") -> list[str]:
+    """The paths of the journal's files with such names; `root` is another machine's /. Raises OSError.
+
+    Not by glob, which finds nothing, and says nothing, where no descriptor is left.
+    """
+    found = []
+    for folder in (root + folder for folder in JOURNAL_FOLDERS if os.access(root + folder, os.R_OK | os.X_OK)):
+        for machine in os.listdir(folder):
+            with contextlib.suppress(NotADirectoryError, PermissionError, FileNotFoundError):
+                names = fnmatch.filter(os.listdir(f"{folder}/{machine}"), pattern)
+                found += [f"{folder}/{machine}/{name}" for name in names]
+    return found
 
 
 def journal_problem() -> Unreadable | None:
@@ -2381,9 +2391,7 @@ def journal_problem() -> Unreadable | None:
         folder = next((path for path in JOURNAL_FOLDERS if os.path.isdir(path)), "")
         return why_denied(folder) if folder and not os.access(folder, os.R_OK | os.X_OK) else Unreadable(
             "there is no journal on this machine", "systemctl start systemd-journald")
-    if any(os.access(path, os.R_OK) for path in files):
-        return None
-    return why_denied(files[0])
+    return None if any(os.access(path, os.R_OK) for path in files) else why_denied(files[0])
 
 
 def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None, reverse: bool) -> list[str]:
@@ -2433,12 +2441,16 @@ def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
 
 def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[str, Line, Details]]:
     """The entries that journalctl prints, until it ends or the budget does; the child never outlives this."""
-    child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                             cwd="/", env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-    timer = threading.Timer(SCAN_SECONDS + 1, child.kill)       # a journalctl that hangs ends this loop, too
-    timer.start()
+    # A socket, as a pipe has no timeout for a journalctl that hangs. A timer is a thread, and Thread.start() hangs too
+    # where the new one ends at once for want of memory.
+    ours, theirs = socket.socketpair()
+    ours.settimeout(SCAN_SECONDS)
+    with ours, theirs:
+        child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs.fileno(), stderr=subprocess.DEVNULL,
+                                 cwd="/", env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
+        lines = ours.makefile("rb")
     try:
-        while child.stdout and (data := child.stdout.readline(BLOCK_BYTES)) and budget.spend(len(data)):
+        while (data := lines.readline(BLOCK_BYTES)) and budget.spend(len(data)):
             entry = journal_entry(data)
             if entry:
                 yield entry
@@ -2446,13 +2458,16 @@ def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[
                 budget.notes.append(f"journal: an entry of more than {BLOCK_BYTES >> 10} KiB is left out")
         if budget.stop == "complete" and child.wait() > 0:
             raise Problem(500, f"journalctl ended with status {child.returncode}", shlex.join(arguments))
-        if budget.stop == "complete" and child.returncode:      # by the timer's signal, or another one
+        if budget.stop == "complete" and child.returncode:      # by a signal: for want of memory
             budget.stop = "deadline"
             budget.notes.append("journal: journalctl was killed before it had ended")
+    except TimeoutError:
+        budget.stop = "deadline"
+        budget.notes.append(f"journal: journalctl gave nothing for {SCAN_SECONDS:g} s")
     finally:
-        timer.cancel()
+        lines.close()
         child.kill()
-        child.communicate()
+        child.wait()
 
 
 def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget: Budget) -> Page:
@@ -2507,7 +2522,7 @@ class Watch:
     def __init__(self, look: Callable[[], object]) -> None:
         self._look = look
         self._changed = threading.Condition()
-        self._running = False
+        self._thread = threading.Thread()
         self._until = 0.0               # time.monotonic() to which the thread is wanted
         self._seen: object = None
         self.version = 0                # grows with each change
@@ -2516,13 +2531,13 @@ class Watch:
         """Whether the version became another one within `seconds`; also if it did while nobody waited."""
         with self._changed:
             self._until = time.monotonic() + seconds + 1.0
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="watch", daemon=True).start()
+            if not self._thread.is_alive():     # also where none could be started: who comes next tries again
+                self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+                self._thread.start()
             return self._changed.wait_for(lambda: self.version != version, seconds)
 
     def _run(self) -> None:
-        while self._running:
+        while time.monotonic() < self._until:
             time.sleep(WATCH_SECONDS)
             seen = self._look()
             with self._changed:
@@ -2530,7 +2545,6 @@ class Watch:
                     self._seen = seen
                     self.version += 1
                     self._changed.notify_all()
-                self._running = time.monotonic() < self._until
 
 
 def newest_state(log: Log) -> object:
@@ -4733,7 +4747,7 @@ class Site:
             if name in self.journals:
                 return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
-        except (Problem, OSError) as error:
+        except (Problem, OSError, MemoryError) as error:    # it may pass, but a watch that ended would not begin again
             return str(error)
         state = newest_state(log)
         self._followed[name] = log, state
@@ -5318,6 +5332,8 @@ class Application:
             status = 503 if error.errno in EXHAUSTED else 500
             return problem_response(Problem(status, f"it cannot be read: {error.strerror}", retry=1))
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
+            if isinstance(error, MemoryError) or "start new thread" in str(error):      # a bare RuntimeError
+                return problem_response(Problem(503, "there is no memory for it now", retry=1))
             *_, (_, line) = traceback.walk_tb(error.__traceback__)
             write_stderr(f"logwatch: defect: {repr(error)[:200]} at line {line}\n")
             return problem_response(Problem(500, "a defect in logwatch; its journal has the line"))
@@ -5611,11 +5627,9 @@ class Connection:
     def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
         self.sock, self.peer, self.local = sock, peer, local
         self.buffer = b""
-        self.busy = False               # with a worker
-        self.keep = True                # open for a further request behind this one
-        self.broken = False             # not to be used any more
+        self.busy = self.streams = False        # with a worker; with a thread of its own
+        self.keep, self.broken = True, False    # open for a further request behind this one; not to be used any more
         self.owner = ""                 # whose request it is, to share the workers
-        self.streams = False            # with a thread of its own
         self.waiting = True             # for the first byte of a request
         self.sending: Sending | None = None     # what it is slow to take
         self.grant(HEADER_SECONDS, now)
@@ -5654,8 +5668,7 @@ class Server:
         self._again: set[Connection] = set()    # with whole requests left in their buffers
         self._epoll = select.epoll()
         self._wake_in, self._wake_out = socket.socketpair()
-        self._accepting = False
-        self._accept_at = 0.0           # when to accept again, after EMFILE
+        self._accepting, self._accept_at = False, 0.0       # and when to accept again, after EMFILE
         self._stop_at: float | None = None
         self._busy = self._streaming = 0        # connections with workers, or waiting for one; and with streams
         self._waiting: list[tuple[Connection, Callable[[Connection], object]]] = []
@@ -5711,8 +5724,7 @@ class Server:
             self._beat_at = now + self._notifier.watchdog_seconds
         return 0.0 if self._again else 0.05 if self._stop_at else min(1.0, self._notifier.watchdog_seconds or 1.0)
 
-    _beat_at = 0.0
-    _sweep_at = 0.0
+    _beat_at = _sweep_at = 0.0
 
     # Accepting ---------------------------------------------------------------------------------------------------
 
@@ -5956,6 +5968,8 @@ class Server:
 
     def _take_back(self, connection: Connection) -> None:
         """Have a connection again that a worker had."""
+        if not connection.busy:         # a worker came free, and did after all what no thread could be started for
+            return
         if connection.streams:
             self._streaming -= 1
         else:

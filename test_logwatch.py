@@ -1967,6 +1967,58 @@ class Deadlines(Case):
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
         until(lambda: server.get('/logs/app').status == 200, 'answers again')
 
+    def test_without_descriptors_an_answer_under_way_goes_on(self) -> None:
+        """What makes room is silent: a client that is slow to take its answer is not."""
+        server = self.serve(root=plant(scratch(), {'big.log': numbered(1, 150000, 'x' * 60)}))
+        with server.wire() as slow:
+            slow.send(head_bytes('/logs/big/raw'))
+            until(lambda: ' 200 ' in slow.socket.recv(64, socket.MSG_PEEK).decode('latin-1'), 'the first of it')
+            until(lambda: answers_livez(server.address), 'a loop that has it back from its worker')
+            used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
+            soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used + 1, hard))
+            wires = [server.wire() for _ in range(20)]
+            began = time.monotonic()
+            until(lambda: time.monotonic() > began + 1.5, 'a second and a half of EMFILE')
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            self.assertEqual(len(slow.answer().body), (server.root / 'big.log').stat().st_size)
+        for wire in wires:
+            wire.close()
+
+    def test_what_no_thread_could_be_started_for_is_given_back_once(self) -> None:
+        """It stays in the pool's queue, and a worker that comes free does it all the same."""
+        config = logwatch.load_config({'log-root': [str(scratch())]}, {})
+        server = logwatch.Server(lambda: logwatch.Application(config), [], logwatch.Notifier({}))
+        for thing in (server._epoll, server._wake_in, server._wake_out):
+            self.addCleanup(thing.close)
+        work = mock.Mock()
+        for start in (RuntimeError("can't start new thread"), None):
+            with contextlib.ExitStack() as stack:
+                ours, theirs = map(stack.enter_context, socket.socketpair())
+                connection = logwatch.Connection(ours, 'unix', True, time.monotonic())
+                server._connections[ours.fileno()] = connection
+                server._epoll.register(ours.fileno())
+                if start:
+                    stack.enter_context(mock.patch('threading.Thread.start', side_effect=start))
+                connection.keep = False
+                server._lend(connection, work)
+                until(lambda: server._done, 'the connection to be given back')  # noqa: B023 (called at once)
+                server._turn()
+                self.assertEqual(theirs.recv(1), b'')
+        server._pool.shutdown()
+        server._turn()
+        self.assertEqual((work.call_count, server._busy), (2, 0))
+
+    def test_what_is_our_want_is_503_and_what_is_our_defect_500(self) -> None:
+        for error, status in ((MemoryError(), 503), (RuntimeError("can't start new thread"), 503),
+                              (OSError(errno.EAGAIN, 'fork'), 503), (OSError(errno.EMFILE, 'files'), 503),
+                              (OSError(errno.EIO, 'disk'), 500), (RuntimeError('other'), 500), (KeyError('x'), 500)):
+            with self.subTest(error), mock.patch('os.write'), mock.patch.object(
+                    logwatch.Site, 'verdict', side_effect=error):
+                reply = call(make_application(), '/health')
+                self.assertProblem(reply, status)
+                self.assertEqual(bool(reply.headers['Retry-After']), status == 503 or isinstance(error, OSError))
+
     def test_connections_beyond_the_cap_do_not_shut_out_the_rest_for_ever(self) -> None:
         server = self.serve(constants={'HEADER_SECONDS': 1.0, 'CONNECTIONS_MAX': 20})
         wires = [server.wire() for _ in range(60)]
@@ -1974,56 +2026,6 @@ class Deadlines(Case):
         for wire in wires:
             wire.close()
 
-
-class AccessLog(Case):
-    """One line a request on stderr, which cannot be forged and gives no secret away."""
-
-    def lines(self, server: Server, count: int) -> list[str]:
-        return until(lambda: (lines := server.spoken()[1]) and len(lines) >= count and lines or [], f'{count} lines')
-
-    def test_a_request_is_one_line_without_its_query(self) -> None:
-        server = self.serve(root=plant(scratch(), {'app.log': numbered(1, 5)}))
-        base = len(self.lines(server, 1))
-        server.get('/logs/app?n=3', {'Authorization': 'Bearer hunter2', 'Cookie': 'hunter2', 'Referer': 'hunter2'})
-        server.get('/logs/app?token=hunter2')
-        server.get('/logs/app?n=3', method='HEAD')
-        lines = self.lines(server, base + 3)[base:]
-        self.assertEqual(len(lines), 3)
-        for line, (method, status) in zip(lines, [('GET', 200), ('GET', 400), ('HEAD', 200)]):
-            self.assertIn(f"'{method} /logs/app' {status} ", line)
-        self.assertNotIn('hunter2', server.stderr())
-
-    def test_it_can_be_switched_off(self) -> None:
-        server = self.serve('--access-log', 'no')
-        for target in ('/livez', '/nowhere', '/logs'):
-            server.get(target)
-        server.stop()
-        self.assertEqual(server.spoken()[1], [])
-
-    def test_a_line_cannot_be_forged_and_is_capped(self) -> None:
-        server = self.serve()
-        base = len(self.lines(server, 1))
-        server.get('/%0a127.0.0.1%20GET%1b[31m%c2%9b31m%e2%80%ae%22%20200')
-        server.get('/' + 'a' * 3000)
-        with server.wire() as wire:
-            wire.send(start(b'GET /\x1b[31m\xff\n127.0.0.1 - "GET / HTTP/1.1" 200'))
-            read_all(wire)
-        lines = self.lines(server, base + 3)[base:]
-        self.assertEqual(len(lines), 3)
-        for line in lines:
-            self.assertTrue(line.isascii() and line.isprintable(), line)
-            self.assertLessEqual(len(line), 400)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# the server: sockets, signals, the service manager
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def run_program(*argv: str, seconds: float = 20, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run logwatch.py to its end."""
-    return subprocess.run([sys.executable, '-I', str(PROGRAM), *argv], check=False, stdin=subprocess.DEVNULL, text=True,
-                          capture_output=True, timeout=seconds, env=clean_environment(environ), cwd='/')
     def test_connections_kept_open_at_the_cap_give_way_to_new_ones(self) -> None:
         """A new one has less time left than one kept open, and was what gave way to the next new one."""
         server = self.serve(constants={'CONNECTIONS_MAX': 20})
@@ -2101,6 +2103,56 @@ class SlowClients(Case):
         """Hundreds of overlapping ones in a request (CVE-2011-3192)."""
         self.attack('/logs/app/raw', '-R', '-t', 'GET', '-b', '2000')
 
+
+class AccessLog(Case):
+    """One line a request on stderr, which cannot be forged and gives no secret away."""
+
+    def lines(self, server: Server, count: int) -> list[str]:
+        return until(lambda: (lines := server.spoken()[1]) and len(lines) >= count and lines or [], f'{count} lines')
+
+    def test_a_request_is_one_line_without_its_query(self) -> None:
+        server = self.serve(root=plant(scratch(), {'app.log': numbered(1, 5)}))
+        base = len(self.lines(server, 1))
+        server.get('/logs/app?n=3', {'Authorization': 'Bearer hunter2', 'Cookie': 'hunter2', 'Referer': 'hunter2'})
+        server.get('/logs/app?token=hunter2')
+        server.get('/logs/app?n=3', method='HEAD')
+        lines = self.lines(server, base + 3)[base:]
+        self.assertEqual(len(lines), 3)
+        for line, (method, status) in zip(lines, [('GET', 200), ('GET', 400), ('HEAD', 200)]):
+            self.assertIn(f"'{method} /logs/app' {status} ", line)
+        self.assertNotIn('hunter2', server.stderr())
+
+    def test_it_can_be_switched_off(self) -> None:
+        server = self.serve('--access-log', 'no')
+        for target in ('/livez', '/nowhere', '/logs'):
+            server.get(target)
+        server.stop()
+        self.assertEqual(server.spoken()[1], [])
+
+    def test_a_line_cannot_be_forged_and_is_capped(self) -> None:
+        server = self.serve()
+        base = len(self.lines(server, 1))
+        server.get('/%0a127.0.0.1%20GET%1b[31m%c2%9b31m%e2%80%ae%22%20200')
+        server.get('/' + 'a' * 3000)
+        with server.wire() as wire:
+            wire.send(start(b'GET /\x1b[31m\xff\n127.0.0.1 - "GET / HTTP/1.1" 200'))
+            read_all(wire)
+        lines = self.lines(server, base + 3)[base:]
+        self.assertEqual(len(lines), 3)
+        for line in lines:
+            self.assertTrue(line.isascii() and line.isprintable(), line)
+            self.assertLessEqual(len(line), 400)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the server: sockets, signals, the service manager
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def run_program(*argv: str, seconds: float = 20, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run logwatch.py to its end."""
+    return subprocess.run([sys.executable, '-I', str(PROGRAM), *argv], check=False, stdin=subprocess.DEVNULL, text=True,
+                          capture_output=True, timeout=seconds, env=clean_environment(environ), cwd='/')
 
 
 class Sockets(Case):
@@ -2695,6 +2747,19 @@ class Unreadable(Case):
                          [str(n) for n in (*range(1, 11), *range(21, 31))])
         self.assertIn('app.log.1', str(answer['scan']['notes']))
 
+    def test_a_log_that_logrotate_has_just_made_is_not_called_unreadable(self) -> None:
+        """It makes it with mode 0600, and gives it its rights in the next moment."""
+        root = plant(scratch(), {'app.log.1': 'text\n', 'app.log': ''})
+        server = self.serve(root=root, user=NOBODY)
+        (root / 'app.log').chmod(0o600)
+        reply = server.get('/logs/app')
+        self.assertProblem(reply, 503)
+        self.assertEqual(reply.headers['Retry-After'], '1')
+        (root / 'app.log').chmod(0o644)
+        self.assertEqual(server.get('/logs/app').text, 'text\n')
+        (root / 'app.log').chmod(0o600)
+        until(lambda: not server.get('/logs?format=json').json()['logs'][0]['readable'], 'the truth, a second later')
+
     def test_a_log_that_becomes_readable_is_served_at_once(self) -> None:
         root = plant(scratch(), {'app.log': 'text\n', 'in/x.log': 'text\n'})
         server = self.serve(root=root, user=NOBODY)
@@ -2745,19 +2810,6 @@ def pack(data: bytes, members: int = 1) -> bytes:
 def read_with_tools(path: Path) -> bytes:
     """What cat or zcat say of a file; zcat complains of a damaged one and gives what it has."""
     return subprocess.run(['zcat' if path.suffix == '.gz' else 'cat', str(path)], capture_output=True).stdout
-    def test_a_log_that_logrotate_has_just_made_is_not_called_unreadable(self) -> None:
-        """It makes it with mode 0600, and gives it its rights in the next moment."""
-        root = plant(scratch(), {'app.log.1': 'text\n', 'app.log': ''})
-        server = self.serve(root=root, user=NOBODY)
-        (root / 'app.log').chmod(0o600)
-        reply = server.get('/logs/app')
-        self.assertProblem(reply, 503)
-        self.assertEqual(reply.headers['Retry-After'], '1')
-        (root / 'app.log').chmod(0o644)
-        self.assertEqual(server.get('/logs/app').text, 'text\n')
-        (root / 'app.log').chmod(0o600)
-        until(lambda: not server.get('/logs?format=json').json()['logs'][0]['readable'], 'the truth, a second later')
-
 
 
 def tail(files: Iterable[Path], count: int) -> bytes:
@@ -4698,6 +4750,27 @@ class Following(Case):
         self.assertEqual(again.kinds(), ['gap'])
 
 
+class Watching(Case):
+    """One thread looks at a log's files, for all who follow it."""
+
+    def test_it_begins_again_where_no_thread_could_be_started(self) -> None:
+        states = itertools.count()
+        watch = logwatch.Watch(lambda: next(states))
+        with mock.patch('threading.Thread.start', side_effect=RuntimeError("can't start new thread")):
+            self.assertRaises(RuntimeError, watch.wait, watch.version, 0.1)
+        self.assertTrue(watch.wait(watch.version, PATIENCE))
+
+    def test_it_goes_on_when_there_was_no_memory_to_look(self) -> None:
+        root = plant(scratch(), {'app.log': 'text\n'})
+        site = logwatch.Site(logwatch.load_config({'log-root': [str(root)]}, {}))
+        watch = site.watch('app')
+        for trouble in (MemoryError(), None):
+            version = watch.version
+            with mock.patch.object(site.catalogue, 'find', side_effect=trouble):
+                (root / 'app.log').write_text('other\n' * (version + 2))
+                self.assertTrue(watch.wait(version, PATIENCE))
+
+
 class FollowersAndTheServer(Case):
     """What followers cost, and what becomes of them when the server ends."""
 
@@ -5292,6 +5365,32 @@ class RealJournal(Case):
                       {**STREAM, 'Last-Event-ID': stream.last_id()}) as again:
             self.assertEqual(again.await_number(27), [27])
         until(lambda: not children_of(server.process.pid), 'no journalctl to be left', 3)
+
+    def test_a_journalctl_that_hangs_is_given_up(self) -> None:
+        fake = plant(scratch(), {'journalctl': '#!/bin/sh\nexec sleep 60\n'}) / 'journalctl'
+        fake.chmod(0o755)
+        mount = f'mount --bind {fake} /usr/bin/journalctl'
+        server = self.serve(root=Path('/var/log'), wrap=self.journal.namespace(mount), constants={'SCAN_SECONDS': 1.0})
+        began = time.monotonic()
+        reply = server.get('/logs/journal')
+        self.assertLess(time.monotonic() - began, PATIENCE)
+        self.assertEqual((reply.status, reply.body), (200, b''))
+        self.assertIn('stop=deadline', reply.headers['Logwatch-Scan'])
+        until(lambda: not children_of(server.process.pid), 'no journalctl to be left')
+
+    def test_without_descriptors_it_is_not_called_missing(self) -> None:
+        server = self.serve(root=Path('/var/log'), wrap=self.journal.namespace())
+        with server.wire() as wire:
+            wire.send(LIVEZ)
+            wire.answer()
+            used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
+            soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, hard))
+            wire.send(head_bytes('/logs/journal'))
+            self.assertProblem(wire.answer(), 503)
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            wire.send(head_bytes('/logs/journal'))
+            self.assertEqual(wire.answer().status, 200)
 
     def test_a_units_part_of_it_is_a_log_by_option(self) -> None:
         server = self.serve('--log', 'ssh=journal:ssh.service', '--log', 'all=journal:', root=Path('/var/log'),
