@@ -5883,9 +5883,11 @@ class Server:
             self._start_waiting()
 
     def _start_waiting(self) -> None:
-        """Start what waits for a worker, the longest first; but of one client no more at once than leave room for
-        another."""
-        share = max(1, self._workers - 2)
+        """Start what waits for a worker, the longest first; but of one client a good third of what there is room for.
+
+        More of its requests at once would hardly end sooner, as Python runs one thread at a time; others wait longer.
+        """
+        share = self._workers // 3 + 1
         for connection, work in list(self._waiting):
             if self._running[connection.owner] < share:
                 self._waiting.remove((connection, work))

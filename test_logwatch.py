@@ -7735,6 +7735,41 @@ class RequestLimits(Case):
         self.assertEqual(statuses, [200] * 4 + [429] * 2)
 
 
+class OneAmongOthers(Case):
+    """One client at full speed waits for itself; another one does not."""
+
+    SECONDS = 3  # that an answer may take meanwhile: .ci/bench says what it takes, this is for a busy machine
+
+    def test_a_client_at_full_speed_starves_no_other(self) -> None:
+        root = plant(scratch(), {'app.log': numbered(1, 200), 'big.log': numbered(1, 60000, 'x' * 60)})
+        server = self.serve('--access-log', 'no', root=root)
+        replies: list[Reply] = []
+        ending = threading.Event()
+
+        def ask_on(target: str) -> None:
+            while not ending.is_set():
+                replies.append(fetch(server.address, target, source='127.0.0.2'))
+
+        targets = ('/logs/big?q=nowhere', '/logs/big?q=NOWHERE&i=1', '/logs/big?n=5000', '/logs/big?q=9&n=5000')
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(48))
+            stack.callback(ending.set)
+            asking = [pool.submit(ask_on, targets[n % len(targets)]) for n in range(48)]     # more than its queue takes
+            until(lambda: any(reply.status == 503 for reply in list(replies)), 'a full queue')
+            began = time.monotonic()
+            while time.monotonic() < began + 3:
+                for target, kind in {'/livez': 'text/plain', '/health': 'application/health+json',
+                                     '/logs/app': 'text/plain', '/metrics': 'text/plain'}.items():
+                    sent = time.monotonic()
+                    reply = fetch(server.address, target, source='127.0.0.3')
+                    self.assertLess(time.monotonic() - sent, self.SECONDS, target)
+                    self.assertEqual(reply.kind, kind, reply.body[:300])
+        for work in asking:
+            work.result()
+        self.assertEqual({reply.status for reply in replies}, {200, 503})
+        self.assertEqual([reply for reply in replies if (reply.status == 503) != ('Retry-After' in reply.headers)], [])
+
+
 class CommandLine(Case):
     """token, config, check, --version; and how Python is started."""
 
