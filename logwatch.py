@@ -4061,124 +4061,156 @@ def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
 MASK = b"[masked]"
 
 # masking ----------------------------------------
-# A regular expression over every byte costs 1 to 3 s per 100 MB, so none is used to search. A block is first folded to
-# the letters that the trigger words are made of, and each word looked up there with memory-speed `in`; only where a
-# word really stands is a pattern matched, anchored. Patterns never match "\n" and are linear: each repeat is over a
-# set that excludes what follows it, or is bounded.
+# A regular expression over every byte costs 1 to 3 s per 100 MB; one that begins with a fixed letter is sought at
+# memory speed. So a block is first folded to the letters that needles are made of, and each needle looked up there;
+# only where it really stands is a pattern matched, anchored. Patterns never match "\n" and are linear: each repeat is
+# over a set that excludes what follows it, or is bounded. What stands behind a name always matches, to the end of the
+# line if nothing ends it: the search goes on behind it, and what is cut or malformed is hidden rather than shown.
 
-_QUOTE = rb"""\\{0,3}["']|%22|\\x22|\\u0022"""
-_SEPARATOR = rb"[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%3d|%3a)[ \t]{0,8}"
-_OPTION = rb"(?:(?<=--password)|(?<=--passwd)|(?<=--token)|(?<=--secret)|(?<=--api-key))[ ](?!-)"  # sudo logs argv
+_HEX = rb"(?:%|\\u00|\\x)"  # how URLs, JSON, JavaScript and nginx escape a byte
+_QUOTE = rb"""(?:\\{0,3}["']|%b22)""" % _HEX
+_END_TAG = rb"(?:<|&lt;|%b3c)\\?/" % _HEX
+_OPTION = rb"(?P<option>(?<=--)|(?<=--api-)|(?<=--auth-)|(?<=--access-)|(?<=--client-)|(?<=--db-))?"
+# Or as argv: sudo logs "--token x", a JSON list is "--token","x".
+_SEPARATOR = (rb"(?:[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%b3[da])[ \t]{0,8}"
+              rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ ])(?!["']?-)|(?!)))""" % _HEX)
 # Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
 _PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
-_NO_SECRET = (rb"(?!(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty"
-              rb"""|denied|failed|granted|incorrect|mismatch)\.?(?:[\s"'&;,)}\]]|$))""")
+# A list or object, four deep; what is deeper hides the rest of its line.
+_NESTED = functools.reduce(lambda inner, _: rb"""[\[{(](?:[^\[{(\])}"\\\n]|\\.|"(?:[^"\\\n]|\\.)*+"?|\\|%b)*+[\])}]?"""
+                           % inner, range(4), rb"[\[{(][^\n]*+") + rb"""|%b[57]b[^\s"'&]*+""" % _HEX
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
 # nothing of a word follows: "a,b" and "a}b" may be passwords.
-_BARE = (rb"""(?![\[{(<])(?:[^\s"'&;,%\\)}\]]|\\(?!["'])|%(?!26[\w.-]{1,40}(?:=|%3d)|22)"""
-         rb"""|[&;,](?![\w.%\[\]-]{1,40}=|[\s"']|$)"""
-         rb"""|[)}\]](?![\s"',;)}\]]|$))+""")
-_HEADER_VALUE = rb"""(?![\[{(<])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
-_COOKIES = rb"""(?![\[{(<])[^\s"'\\;]+(?:;[ ]?[^\s"'\\;]+)*"""
+_NEXT = rb"[\w.%%\[\]-]{1,40}(?:=|%b3d)" % _HEX
+_CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b|$)|[)}\]](?![\s,:;)}\]]|%b|$))"""
+              % (_QUOTE, _HEX, _NEXT, _NEXT, _QUOTE, _QUOTE))
+_NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
+            rb"|failed|granted|incorrect|mismatch)?")
+_NO_SECRET = rb"(?!</|(?:%b|[\[{(<]%b(?:[\])}>]|(?![^\r\n])))\.?(?!%b))" % (_NOTHING, _NOTHING, _CHARACTER)
+_HEADER_VALUE = rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
+_COOKIES = rb"""(?![,)}\]])(?:[^\s"'\\;]|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}["'])+"""
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
-         rb"|sess(?:ion)?_?id|key(?:(?<=api.key)|(?<=apikey)|(?<=(?:access|secret).key)|(?<=(?:access|secret)key)"
-         rb"|(?<=private.key)|(?<=auth.key))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
-          rb"(?:_?(?:confirmation|hash)|\d{1,2})?")
+                rb"|sess(?:ion)?_?id|key(?:(?<=api.key)|(?<=apikey)|(?<=auth.key)|(?<=private.key)|(?<=access.key)"
+                rb"|(?<=accesskey)|(?<=secret.key)|(?<=secretkey))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
+                rb"(?:_?(?:confirmation|hash)|\d{1,2})?")
+# Names in the plural count things ("tokens: 153"), unless a list or object of other than numbers follows. Most words
+# are no names at all ("/password/reset"): what cannot follow one ends the match soonest.
+_NAME_END = rb"""(?:s(?=%b?[ ]?[:=]>?[ ]?[\[{][ ]?(?!(?:["'\\\w.-]{1,48}:[ ]?)?\d)))?(?=[\s"'\\%%\[\],=:>&])""" % _QUOTE
+# A quoted value: in JSON within JSON the quotes have backslashes, and what is escaped has as many more.
+_STRING = (rb"""(?P<quote>(?P<slash>\\{0,3})(?P<mark>["'])|%b22)(?P<quoted>(?:(?P=slash)\\(?:[^\\"'\n]|(?P=slash)"""
+           rb"""(?:\\|(?P=mark)))|%b5c(?:%b5c|%b22)|(?!(?P=quote)|(?P=mark))[^\n])+)""" % (_HEX, _HEX, _HEX, _HEX))
+# An element of XML, bounded, as only its end tag tells it from the usage text of a command.
+_ELEMENT = (rb"(?:[ ][^<>\n]{0,80}+)?(?:>|&gt;|%b3e)(?P<element>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8}+)"
+            rb"%b[\w:.-]{0,64}" % (_HEX, _END_TAG, _END_TAG))
 
 
-def _assignment(word: bytes, value: bytes, separator: bytes = _SEPARATOR, prose: bytes = b"") -> re.Pattern[bytes]:
-    """Match `word = value` in lower-cased text: header, query, logfmt, JSON (escaped, URL-encoded too), YAML, argv."""
-    key = rb"%b(?P<key>%b|\[?\]|%%5d)?%b(?:%b)(?!\[masked\])\[?" % (word, _QUOTE, prose, separator)
-    quoted = rb"(?P<quote>%b)(?P<quoted>(?:(?!(?<!\\)(?P=quote))[^\n])+)" % _QUOTE
-    return re.compile(rb"%b(?:%b|%b(?P<bare>%b))" % (key, quoted, _NO_SECRET, value))
+def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[bytes]:
+    """Match `word = value` in lower-cased text: header, query, logfmt, JSON (escaped, URL-encoded), YAML, argv, XML.
+
+    The last group, `quoted`, `bare` or `element`, is the value.
+    """
+    key = rb"(?P<key>%b|\[?\]|%b5d)?%b%b" % (_QUOTE, _HEX, prose, _SEPARATOR)
+    bare = rb"%b(?P<bare>(?:%b)?+(?:%b)?)" % (_NO_SECRET, _NESTED, value)
+    return re.compile(rb"%b%b%b(?:%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _STRING, bare, _ELEMENT))
 
 
 class _Rule(NamedTuple):
-    trigger: bytes  # the needle's letters, folded: is it worth looking?
-    needle: bytes  # what to find in the lower-cased block
-    secret: re.Pattern[bytes]  # matched where the needle stands; group `quoted` or `bare` is the secret
-    cased: bool = False  # matched against the block as it is, not lower-cased
+    trigger: re.Pattern[bytes]  # what to find in the folded block: is it worth looking?
+    needle: re.Pattern[bytes]  # what to find in the lower-cased block
+    secret: re.Pattern[bytes]  # matched where the needle stands; its last group is the secret
+    cased: bool  # matched against the block as it is, not lower-cased
 
 
-_PAIR = _assignment(_SECRET_WORD, _BARE, _SEPARATOR + b"|" + _OPTION, _PROSE)
+_DROP = bytes({*range(256)} - {*b"abcdegijkmoprsuwxyz_@"})  # what folding drops; the less it leaves, the faster
+
+
+def _rule(needle: bytes, secret: re.Pattern[bytes], cased: bool = False, trigger: bytes = b"") -> _Rule:
+    """Make a rule; for its trigger the needle is folded as blocks are."""
+    return _Rule(re.compile(trigger or re.sub(rb"[fhlnqtv-]", b"", needle)), re.compile(needle), secret, cased)
+
+
+_PAIR = _assignment(_SECRET_WORD, _CHARACTER + b"*", _PROSE)
+# What the vendors' documents say that their tokens begin with: GitHub, GitLab, Slack, Google, Stripe, AWS.
+_ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])|(?:gh[oprsu]_|github_pat_|glpat-|AIza"
+                     rb"|xox[abeprs]-)(?=[A-Za-z_-]{0,40}\d)([\w-]{16,}))|(?<=\b[rs])k_live_(\w{16,})")
+_ARGV = re.compile(rb"""(?:curl(?=[ "',])[^\n;|]{0,120}?[ "']-(?:[A-Za-z]{0,8}u|-(?:proxy-)?user)[ "',=]{0,4}"""
+                   rb"""[^\s:"']{1,64}:|m(?:ysql|ariadb)[^\n;|]{0,120}?[ "']-p["']?)([^\s"']+)""")
 _RULES = (
-    *(_Rule(word, word, _PAIR)
-      for word in (b"pass", b"pwd", b"secret", b"token", b"key", b"sig", b"sessid", b"sessionid", b"session_id")),
-    _Rule(b"authorization", b"authorization", _assignment(b"authorization", _HEADER_VALUE)),
-    _Rule(b"cookie", b"cookie", _assignment(b"cookie2?", _COOKIES)),
-    _Rule(b"bearer", b"bearer", re.compile(
-        rb"bearer[ \t]+(?P<bare>(?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*)")),
-    _Rule(b"eyj", b"eyj", re.compile(
-        rb"(?P<bare>eyJ(?<![\w-]eyJ)[\w-]{16,}+(?:\.[\w-]*+){0,4})"
-        rb"|(?P<quoted>eyJ(?<=%[0-9A-F]{2}eyJ)[\w-]{16,}+(?:\.[\w-]*+){0,4})"), cased=True),
-    *(_Rule(head, head, re.compile(rb"(?<![A-Za-z0-9])(?P<bare>A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])"), cased=True)
-      for head in (b"akia", b"asia")),
-    _Rule(b"@", b"://", re.compile(rb"""://[^\s/?#@:"'<>]{0,128}:(?P<bare>[^\s/"'<>]{1,512})(?=@)""")),
+    *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd)", rb"s(?:ecret|ig|ess(?:ion)?_?id)", rb"token", rb"key")),
+    _rule(rb"authorization", _assignment(rb"authorization", _HEADER_VALUE)),
+    _rule(rb"cookie", _assignment(rb"cookie2?", _COOKIES)),
+    _rule(rb"bearer", re.compile(rb"bearer[ \t]+((?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*)")),
+    _rule(rb"eyj", re.compile(rb"(eyJ(?:(?<![\w-]eyJ)|(?<=%[0-9A-F]{2}eyJ))[\w-]{16,}+(?:\.[\w-]*+){0,4})"), True),
+    *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-)", b"xox", b"k_live_")),
+    *(_rule(needle, _ARGV, True) for needle in (rb"curl", rb"m(?:ysql|ariadb)")),
+    _rule(rb":\\?/\\?/", re.compile(rb""":\\?/\\?/[^\s/?#@:"'<>]{0,128}:([^\s/"'<>]{1,512})(?=@)"""), trigger=b"@"),
 )
-_FOLD = bytes(range(256)).lower()
-_DROP = bytes(byte for byte in range(256) if _FOLD[byte] not in b"".join(rule.trigger for rule in _RULES))
+
+# A letter escaped in a name, as no serializer does: "tok%65n", "pass\u0077ord".
+_LETTER = rb"(?:[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|2[Dd])"
+_ESCAPES = re.compile(rb"%%%b" % _LETTER), re.compile(rb"\\(?:u00|x)%b" % _LETTER)
+_WORDS = re.compile(rb"(?:[\w-]|%b%b)++|%b[0-9A-Fa-f]{2}" % (_HEX, _LETTER, _HEX))
 
 _PEM = re.compile(rb"-----(?P<edge>BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _TAIL = re.compile(rb"(?<![A-Za-z0-9+/=])(?P<run>[A-Za-z0-9+/]++=*+)[ \t\r]*+(?:\n|\Z)")
-# The widths PEM and OpenSSH fold at. Checked backwards from "\n", which is found at memory speed.
-_ORPHAN = re.compile(rb"\n(?:(?<=\s[A-Za-z0-9+/]{64}\n)|(?<=\s[A-Za-z0-9+/]{70}\n)|(?<=\s[A-Za-z0-9+/]{76}\n))")
-_RUN = re.compile(rb"[A-Za-z0-9+/]+\Z")
+# A line that ends in as much base64 as a line of PEM has; checked backwards from "\n", which is found at memory speed.
+_ORPHAN = re.compile(rb"\n(?<=[A-Za-z0-9+/=]\n)(?<=[A-Za-z0-9+/=]{40}\n)")
+# The widths PEM and OpenSSH fold at; or any other, where the line is nothing else, and no path.
+_RUN = re.compile(rb"(?<=\s)(?=[a-z\d+/]*[A-Z])(?=[A-Z\d+/]*[a-z])(?=[A-Za-z]*[\d+/])(?:[A-Za-z\d+/]{64}"
+                  rb"(?:[A-Za-z\d+/]{6}){0,2}|(?<=\n)(?!(?:[^/\n]{0,12}/){3})(?:[A-Za-z\d+/=]{4}){10,}+)\Z")
 
 _Span = tuple[int, int, bytes]  # from, to (no newline between), what to put there
 
 
+def _unescaped(word: re.Match[bytes]) -> bytes:
+    """Decode the letters that are escaped in a word; it stays as long as it is, and ends where it ends."""
+    return re.sub(_HEX + _LETTER, lambda one: bytes.fromhex(one[0][-2:].decode()), word[0]).rjust(len(word[0]), b"_")
+
+
 def _found(rule: _Rule, data: bytes, low: bytes) -> Iterator[_Span]:
-    text, at = data if rule.cased else low, low.find(rule.needle)
-    while at >= 0:
-        match = rule.secret.match(text, at)
+    text, seen = data if rule.cased else low, rule.needle.search(low)
+    while seen:
+        match = rule.secret.match(text, seen.start())
         if match:
-            part = match.groupdict()
-            start, end = match.span("bare" if part["bare"] is not None else "quoted")
-            # A bare JSON number or word becomes a string: the line must still parse.
-            around = part.get("key") if part["bare"] is not None and part.get("key") in (b'"', b'\\"') else b""
-            yield start, end, (around or b"") + MASK + (around or b"")
-        at = low.find(rule.needle, match.end() if match else at + len(rule.needle))
-
-
-def _key_body(data: bytes, start: int, end: int, opened: bool, closed: bool) -> Iterator[_Span]:
-    """Yield what to hide between a private key's markers; `opened`, `closed`: whether that marker is in this block."""
-    whole = opened and closed
-    if whole and b"\n" not in data[start:end]:
-        yield start, end, MASK  # the key on one line, its line ends escaped
-        return
-    for tail in _TAIL.finditer(data, start, end):
-        last = closed and data.find(b"\n", tail.end(), end) < 0
-        if whole or last or len(tail["run"]) >= 40:
-            yield *tail.span("run"), MASK
+            start, end = match.span(match.lastindex or 0)
+            # A bare JSON number, word, list or object becomes a string: the line must still parse.
+            around = match["key"] if match.lastgroup == "bare" and match["key"] in (b'"', b'\\"') else b""
+            if start < end:
+                yield start, end, around + MASK + around
+        seen = rule.needle.search(low, match.end() if match else seen.end())
 
 
 def _keys(data: bytes) -> Iterator[_Span]:
     """Yield the secret parts of private keys, whole or cut by the block's borders: the stretches between markers."""
-    marks = list(_PEM.finditer(data))
-    opens = [False, *(mark["edge"] == b"BEGIN" for mark in marks)]
-    starts = [0, *(mark.end() for mark in marks)]
-    ends = [*(mark.start() for mark in marks), len(data)]
-    for start, end, opened, closed in zip(starts, ends, opens, [not one for one in opens[1:]] + [False], strict=True):
-        if opened:
-            yield from _key_body(data, start, min(end, start + KEY_BYTES), True, closed and end - start <= KEY_BYTES)
-        elif closed:
-            yield from _key_body(data, max(start, end - KEY_BYTES), end, False, True)
+    marks = [(0, 0, b"END"), *((*mark.span(), mark["edge"]) for mark in _PEM.finditer(data)), (len(data), 0, b"BEGIN")]
+    for (_, start, before), (end, _, behind) in itertools.pairwise(marks):
+        opened, closed = before == b"BEGIN", behind == b"END"
+        whole = opened and closed and end - start <= KEY_BYTES
+        if whole and b"\n" not in data[start:end]:
+            yield start, end, MASK  # the key on one line, its line ends escaped
+        elif opened or closed:
+            part = (start, min(end, start + KEY_BYTES)) if opened else (max(start, end - KEY_BYTES), end)
+            yield from ((*tail.span("run"), MASK) for tail in _TAIL.finditer(data, *part)
+                        if whole or len(tail["run"]) >= 40 or closed and data.find(b"\n", tail.end(), end) < 0)
 
 
 def _orphans(data: bytes) -> Iterator[_Span]:
-    """Yield lines that end in a full PEM line (64, 70 or 76 of base64, upper, lower and digit): a key's middle."""
+    """Yield the middle of a private key: lines told by their width, and the base64 that the line behind ends in."""
     padded = b"\n" + data + b"\n"
     for mark in _ORPHAN.finditer(padded):
-        run = _RUN.search(padded, mark.start() - 76, mark.start())
-        text = run.group() if run else b""
-        if run and text.lower() != text != text.upper() and not text.isalpha():
+        line = padded.rfind(b"\n", 0, mark.start()) + 1
+        run = _RUN.search(padded, line, mark.start())
+        if run:
             yield run.start() - 1, run.end() - 1, MASK
+            tail = _TAIL.match(padded, mark.end() + run.start() - line)  # the line's head is as long
+            if tail and b"\n" not in padded[mark.end():tail.start()]:
+                yield tail.start("run") - 1, tail.end("run") - 1, MASK
 
 
 def _replaced(data: bytes, spans: Iterable[_Span]) -> bytes:
     parts, done = [], 0
     for start, end, text in sorted(spans):
-        if start >= done:
+        if start > done or not done:
             parts += [data[done:start], text]
         done = max(done, end)
     return b"".join((*parts, data[done:]))
@@ -4188,20 +4220,19 @@ def mask(data: bytes) -> bytes:
     """Replace the secrets in `data` (whole lines, any number) by `[masked]`; line ends stay where they are.
 
     Hidden: Authorization and cookie headers, bearer tokens, JWTs, values of password-, secret-, token-, key- and
-    signature-like names, AWS key ids, passwords in URLs, private keys. A block's border may cut a private key: its
-    full-width lines (64, 70, 76 characters) are hidden wherever they stand; only the last, shorter one can
-    show, when the border falls right behind it. Not hidden: a password of plain words in prose.
+    signature-like names (also lists, objects, XML elements and options of commands), tokens and key ids of well-known
+    vendors, passwords in URLs, private keys. A block's border may cut a private key: its full-width lines (64, 70, 76
+    characters), lines of 40 or more with nothing else on them, and the shorter one behind such a line are hidden
+    wherever they stand; that short one can show where a block begins with it, and lines of other widths where a syslog
+    head stands before them. Not hidden: a password of plain words in prose; an object's lines behind its first; what is
+    encoded twice; a URL's password where the URL itself is encoded.
     """
-    letters = data.translate(_FOLD, _DROP)
-    rules = [rule for rule in _RULES if rule.trigger in letters]
-    spans = list(_orphans(data))
-    if rules:
-        low = data.lower()
-        for rule in rules:
-            spans += _found(rule, data, low)
-        if b"private key" in low:
-            spans += _keys(data)
-    return _replaced(data, spans) if spans else data
+    escaped = _ESCAPES[0].search(data) or b"\\" in data and _ESCAPES[1].search(data)
+    low = (_WORDS.sub(_unescaped, data) if escaped else data).lower()
+    letters = low.translate(None, _DROP)
+    rules = [rule for rule in _RULES if rule.trigger.search(letters)]
+    keys = _keys(data) if rules and b"private key" in low else ()
+    return _replaced(data, [*_orphans(data), *keys, *(span for rule in rules for span in _found(rule, data, low))])
 
 
 # pseudonyms ----------------------------------------

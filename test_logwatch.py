@@ -6978,7 +6978,7 @@ class LogFigures(Case):
 # trust: masking, pseudonyms, tokens, limits, the command line
 # ----------------------------------------------------------------------------------------------------------------------
 
-# Each secret stands between « and »; the marks are removed before the test.
+# Each secret stands between « and », or ‹ and › where the mask is a string; the marks are removed before the test.
 SECRET_LINES = r'''
 > Authorization: «Basic dXNlcjpwYXNz»
 authorization: «Bearer abc.def-123»
@@ -6992,7 +6992,6 @@ Authorization: «AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/2015/us, Signature=5d67
 Cookie: «PHPSESSID=298zf09hf012fh2; csrf=u32t4o3tb3gg43; _gat=1»
 Set-Cookie: «sid=31d4d96e407aad42; Path=/; HttpOnly»
 {"cookie":"«a=b; c=d»","ua":"x"}
-{"Cookie":["«sid=abc»"]}
 got bearer «eyssak3j4h5kj3h45»
 token «eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U» rejected
 /cb?id=%22«eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln»
@@ -7029,6 +7028,59 @@ MYSQL_PWD=«hunter2»
 csrf_token=«d41d8cd98f00»
 secret:«0xdeadbeef»
 PASSWORD=«UPPER9»
+{"password":‹[masked]›,"user":"bob"}
+{"password":‹{"v":"S","w":["T",{"x":"}"}]}›,"user":"bob"}
+{"a":{"token":‹["S","T"]›},"b":"c"}
+{"cookie":‹{"sid":"S"}›,"ua":"x"}
+{"Cookie":‹["sid=abc"]›}
+{"cookies":‹{"sid":"S"}›,"tokens":‹["S","T"]›,"secrets":‹[{"v":1}]›}
+{"authorization":‹["Bearer S"]›,"x":1}
+{'password': «{'v': 'S'}», 'user': 'bob'}
+{ secret: «{ value: 'S' }», n: 1 }
+?json=%7B%22password%22%3A«%7B%22v%22:%22S%22%7D»"
+\x22password\x22:«{\x22v\x22:\x22S\x22}»,\x22x\x22:1
+{"secret":‹{"name":"x"}›}
+{"password":‹{{{{{{"v":"S"}}}}}}›
+{"password":"«abc\\»","user":"bob"}
+{"password":"«\"»","user":"bob"}
+{"password":"«a\"b\\»","user":"bob","token":"«c»"}
+{"m":"{\"password\":\"«abc\\\\»\",\"x\":1}"}
+{"m":"{\"password\":\"«a\\\"b»\",\"x\":1}"}
+{"m":"cut {\"password\":\"«abc»","x":1}
+{\x22password\x22:\x22«a\x5C\x22b»\x22,\x22x\x22:1}
+{"u":"a=1\u0026token\u003d«S»\u0026page\u003d2"}
+a=1\x26token\x3d«S»\x26page\x3d2
+"GET /x?tok%65n=«S%41»&page=2 HTTP/1.1"
+"GET /x?api%5Fkey=«S»&p%61ss%77ord%3D«T» HTTP/1.1"
+{"pass\u0077ord":"«S»","user":"bob"}
+{"url":"https:\/\/user:«S»@host\/"}
+Cookie: «a="S"; b=T;  c='U'»
+cookie:  «sid=S»
+{"m":"Cookie: «a=\"S\"; b=T»"}
+cookie: "«a=b; c=d»", host: "x"
+token=«none;S» password=«nullS»
+token=«(S)» password=«[S]x» secret=«<S»
+password=«{S»
+password=«[masked]S» x
+Authorization: «[masked]S»
+<password>«S»</password><user>bob</user>
+<wsse:Password Type="x#PasswordText">«S & s»</wsse:Password>
+<secret>«<![CDATA[S]]>»</secret>
+\u003cpassword\u003e«S»\u003c/password\u003e &lt;token&gt;«S»&lt;/token&gt;
+cloned with ghp_«0123456789abcdefABCDEF0123456789abcd» and gho_«0123456789abcdefABCDEF0123456789abcd»
+github_pat_«11ABCDEFG0123456789abc_0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdefABCDEF0»
+"ghs_«0123456789abcdef01»"
+CI_JOB glpat-«x_y-0123456789abcdef» done
+slack xoxb-«123456789012-123456789012-abcdefABCDEF», xoxp-«1234567890-1234567890»
+stripe sk_live_«0123456789abcdefABCDEF01» rk_live_«0123456789abcdefABCDEF01»
+/maps?x=AIza«SyA-0123456789abcdefghijklmnopqrstu»&y=1
+COMMAND=/usr/bin/mysql -u root -p«S» db
+COMMAND=/usr/bin/mysqldump --all -p'«S»'
+COMMAND=/usr/bin/curl -fsSu user:«S» https://x/
+COMMAND=/usr/bin/curl -X PUT --user 'user:«S»' https://x/
+["curl","-u","user:«S»"]
+app --api-key «S» --db-password «S» --token=«S» --client-secret "«S s»"
+["app","--password","«S»","--token","«T»"]
 key -----BEGIN PRIVATE KEY-----«\nMIIEvQ\nabc==\n»-----END PRIVATE KEY----- end
 '''.strip('\n').split('\n')
 
@@ -7052,7 +7104,37 @@ error: bad password: authentication failure
 Uncaught SyntaxError: Unexpected token '<', "<!DOCTYPE "... is not valid JSON
 Unexpected token: punc at line 3
 max_tokens=4096 tokens: 153
-{"password":null,"token":false,"secret":{"name":"x"}}
+{"password":null,"token":false,"secret":{}}
+{"tokens":[],"usage":{"tokens":{"input":12,"output":[3]}},"tokens":[101,2023]}
+{"cookies":{},"secrets":null,"password":[],"token":[null],"secret":"","n":1}
+tokens: [12, 3] cookies: 2 secrets=none
+token bucket is empty, 3 tokens left
+passwd: user unknown
+author=bob authority=x authored: [1]
+commit 8f14e45fceea167a5a36dedd4bea2543f2b3a1de by ann
+"GET /x?sig=&page=2 HTTP/1.1" 200
+key=value keys: [a] monkeys=(3)
+"secrets": {
+"password": [
+f(token=None): g(password=False) raised
+following signature:</p>
+token=(none) password: <none>, secret=[] token=none; x=1 token=null.
+Usage: login <user> <password> [options] -p<password>
+postgres://<user>:<password>@<host>:5432/db
+<password></password><token/><secret></secret></x>
+mkdir -pv /srv/www && ssh -p22 host ; cp -pr a b
+/usr/sbin/mysqld --pid-file=/run/mysqld.pid --port=3306
+mysql -u root -p
+"GET / HTTP/1.1" 200 "-" "curl/7.88.1" -u x:y
+curl -fsS https://example.org:8443/ -o x
+curl --url http://example.org:80/u
+the options --password, --token, --user are gone
+"GET /%54oken/p%61ge?q=%C3%A9%2Fx&n=%20 HTTP/1.1" 200
+C:\x64\password\new.txt \u0070age
+AIzawa asiapacific ghp_ sk_live_ task_live_stream_of_the_year github_pat_token_is_missing_here xoxo-games
+usr/share/javascript/Bootstrap4/css/themes/default/Main2/x
+Qx9=
+gitlab: glpat-tokens are rotated, ghost_writer_of_the_long_book
 {"token":"","n":1}
 secret "default-token" not found
 kernel: module verification failed: signature and/or required key missing - tainting kernel
@@ -7100,7 +7182,17 @@ HOSTILE_PIECES = (b'password', b'password=', b'password="', b"password='", b'pas
            b'key', b'sig', b'\n', b'\\', b'\\"', b'%22', b'password%22', b'=', b' ', b'\x00', b'\xff', b'@', b'1.',
            b'1.1.1.1', b':', b'::', b'a:', b'a::', b'a:b:c:d:e:f:1:2 ', b'::1.', b'}', b'pwd=}',
            b'password: a a', b'secret\t', b'a' * 40 + b'=', b'password=a,', b'--password ', b'sessionid=" ', b'"',
-           b'digest ')
+           b'digest ', b'"password":{', b'"password":["', b'{"password":', b'password={"}', b"password=('", b'"\\',
+           b'"password":"\\\\', b'password:\\"\\\\', b'<password>', b'sig>', b'sig>%3', b'<secret a', b'pwd &gt;',
+           b'%', b'%65', b'%41 ', b'token%65 ', b'\\u0065', b'\\x41', b'%3d', b'password=%26a', b'password=none',
+           b'tokens":[ "', b'cookie:=""', b'cookie: a;  ', b'curl ', b'curl -uu', b'curl -u a', b'mysql', b'mysql -',
+           b'ghp_', b'xoxb-a', b'sk_live_', b'AIza', b':\\/\\/a:b', b'--password","', b'x ' + b'Aa0+' * 16 + b'\n',
+           b'Aa0+' * 10 + b'\n')
+
+
+def revealed(line: str) -> bytes:
+    """A line of SECRET_LINES as a log has it."""
+    return re.sub('[«»‹›]', '', line).encode()
 
 
 class Masking(Case):
@@ -7110,8 +7202,8 @@ class Masking(Case):
         self.assertGreaterEqual(len(SECRET_LINES), 40)
         for line in SECRET_LINES:
             with self.subTest(line):
-                plain = line.replace('«', '').replace('»', '').encode()
-                want = re.sub('«.*?»', logwatch.MASK.decode(), line).encode()
+                plain = revealed(line)
+                want = re.sub('‹.*?›', '"[masked]"', re.sub('«.*?»', '[masked]', line)).encode()
                 self.assertEqual(logwatch.mask(plain), want)
                 self.assertEqual(logwatch.mask(b'x\n' + plain + b'\ny\n'), b'x\n' + want + b'\ny\n')
 
@@ -7123,13 +7215,15 @@ class Masking(Case):
 
     def test_masking_twice_changes_nothing(self) -> None:
         for line in SECRET_LINES:
-            once = logwatch.mask(line.replace('«', '').replace('»', '').encode())
+            once = logwatch.mask(revealed(line))
             with self.subTest(line):
                 self.assertEqual(logwatch.mask(once), once)
 
     def test_json_stays_json(self) -> None:
         self.assertEqual(logwatch.mask(b'{"password":12345,"token": abc}'),
                          b'{"password":"[masked]","token": "[masked]"}')
+        self.assertEqual(logwatch.mask(rb'{"m":"{\"token\":{\"v\":\"S\"},\"n\":[1]}","password":["S",{}]}'),
+                         rb'{"m":"{\"token\":\"[masked]\",\"n\":[1]}","password":"[masked]"}')
         self.assertEqual(logwatch.mask(rb'{"m":"say \"password=abc\" ok"}'), rb'{"m":"say \"password=[masked]\" ok"}')
 
     def test_private_key_is_masked_however_a_block_cuts_it(self) -> None:
@@ -7141,8 +7235,7 @@ class Masking(Case):
                 self.assertEqual(full, [])
                 self.assertEqual(out.count(b'\n'), len(lines))
                 self.assertTrue(out.startswith(b'first line\n') and out.endswith(b'last line\n'))
-                # The declared leak: the short last line, when the border is right behind it.
-                self.assertEqual(b'Qx9=' in out, cut == 8, out)
+                self.assertNotIn(b'Qx9=', out)
 
     def test_private_key_behind_a_syslog_prefix_is_masked(self) -> None:
         prefix = b'Nov 22 10:00:00 web1 app[1]: '
@@ -7150,13 +7243,35 @@ class Masking(Case):
         self.assertEqual(out.count(prefix), PEM.count(b'\n'))
         self.assertEqual(out.count(logwatch.MASK), 6)
 
+    def test_lines_of_a_private_key_are_masked_without_its_head(self) -> None:
+        """A page may begin behind BEGIN, a follower may see the last line before END is there."""
+        text = base64.b64encode(random.Random(8).randbytes(200))
+        for width in (40, 48, 60, 64, 70, 72, 76, 80, 268):
+            lines = [text[at:at + width] for at in range(0, len(text), width)]
+            for head in (b'', b'Nov 22 10:00:00 web1 app[1]: '):
+                known = not head or width in (64, 70, 76)
+                with self.subTest(width=width, head=head):
+                    out = logwatch.mask(b''.join(head + line + b'\n' for line in lines) + head + b'done\nend of it\n')
+                    want = [head + (logwatch.MASK if known else line) for line in lines]
+                    if len(lines[-1]) == width:
+                        want.append(head + (logwatch.MASK if known else b'done'))
+                    self.assertEqual(out.split(b'\n')[:len(lines)], want[:len(lines)])
+                    self.assertTrue(out.endswith(b'\nend of it\n'))
+
+    def test_a_masked_line_stays_masked_whatever_is_masked_beside_it(self) -> None:
+        rng = random.Random(11)
+        lines = [revealed(line) for line in SECRET_LINES] + [line.encode() for line in HARMLESS_LINES]
+        for _ in range(1000):
+            once = logwatch.mask(b'\n'.join(rng.sample(lines, 5)))
+            self.assertEqual(logwatch.mask(once), once)
+
     def test_a_key_header_alone_does_not_hide_what_follows(self) -> None:
         text = b'-----BEGIN PRIVATE KEY-----\n' + b'GET /index.html 200 some/long/path/that/is/attacked\n' * 9
         self.assertEqual(logwatch.mask(text), text)
 
     def test_line_count_never_changes(self) -> None:
         rng = random.Random(5)
-        parts = [*HOSTILE_PIECES, *(line.replace('«', '').replace('»', '').encode() for line in SECRET_LINES), PEM]
+        parts = [*HOSTILE_PIECES, *map(revealed, SECRET_LINES), PEM]
         for _ in range(800):
             text = b''.join(rng.choice(parts) for _ in range(rng.randint(1, 12)))
             self.assertEqual(logwatch.mask(text).count(b'\n'), text.count(b'\n'))
@@ -7166,7 +7281,7 @@ class Masking(Case):
         for work in (logwatch.mask, replaced):
             for piece in HOSTILE_PIECES:
                 with self.subTest(piece, work=work):
-                    times = []
+                    times: list[float] = []
                     for size in (1 << 14, 1 << 17):
                         text = (piece * (size // len(piece) + 1))[:size]
                         start = time.perf_counter()
@@ -7176,11 +7291,21 @@ class Masking(Case):
 
     def test_hostile_lines_take_linear_time_inside_one_long_line(self) -> None:
         for piece in HOSTILE_PIECES:
-            with self.subTest(piece):
-                text = b'password="' + (piece * (1 << 17))[:1 << 17].replace(b'\n', b' ')
-                start = time.perf_counter()
+            for head in (b'password="', b'"password":{', b'%41 '):
+                with self.subTest(piece, head=head):
+                    text = head + (piece * (1 << 17))[:1 << 17].replace(b'\n', b' ')
+                    start = time.process_time()
+                    logwatch.mask(text)
+                    self.assertLess(time.process_time() - start, 1.5)
+
+    def test_a_hostile_mebibyte_takes_seconds(self) -> None:
+        for piece in (b'password=', b'{"password":', b'"' + b'\\' * 1023, b'%', b'<password>', b'sig>', b'curl -uu',
+                      b'%41 '):
+            with self.subTest(piece[:9]):
+                text = (piece * (1 << 20))[:1 << 20]
+                start = time.process_time()
                 logwatch.mask(text)
-                self.assertLess(time.perf_counter() - start, 1.5)
+                self.assertLess(time.process_time() - start, 8.0)   # measured: 1.1
 
 
 class Pseudonyms(Case):
@@ -7644,6 +7769,23 @@ class MaskedAnswers(Case):
                     heard += wire.socket.recv(65536)
                 self.assertNotIn(SECRET.encode(), heard)
                 self.assertIn(b'[masked]', heard)
+
+    def test_what_each_rule_masks_cannot_be_searched_for(self) -> None:
+        """Every line of the corpus, to a reader whose token lacks raw: its secret finds nothing, nor does it show."""
+        secret, rows = logwatch.new_token(), [row for row in SECRET_LINES if '[masked]' not in row]
+        log = ''.join(f'2026-01-01T00:00:00+00:00 web app[{number}]: {revealed(row).decode()}\n'
+                      for number, row in enumerate(rows))
+        root = plant(scratch(), {'app.log': log, 'x.ini': ini_tokens(dev=(secret, 'logs'))})
+        application = logwatch.Application(logwatch.load_config({'log-root': [str(root)], 'rate': ['0']}, {},
+                                                                f'{root}/x.ini'))
+        shown = call(application, '/logs/app?n=1000', bearer(secret)).text.splitlines()
+        self.assertEqual(len(shown), len(rows))
+        for number, row in enumerate(rows):
+            for hidden in re.findall('«(.*?)»|‹(.*?)›', row):
+                found = call(application, lines_url('app', q=max(hidden)), bearer(secret)).text
+                with self.subTest(row, hidden=hidden):
+                    self.assertEqual(found, ''.join(f'{line}\n' for line in shown if max(hidden) in line))
+                    self.assertTrue(len(max(hidden)) < 3 or f'app[{number}]:' not in found)
 
     def test_who_has_raw_sees_and_finds_it(self) -> None:
         secret = logwatch.new_token()
@@ -9316,7 +9458,7 @@ class Fuzzed(Case):
 
     def test_what_is_shown_is_masked_and_harmless(self) -> None:
         replaced = logwatch.pseudonym(bytes(range(16)))
-        corpus = [*LOG_LINES, *(line.replace('«', '').replace('»', '').encode() for line in SECRET_LINES), PEM]
+        corpus = [*LOG_LINES, *map(revealed, SECRET_LINES), PEM]
         forbidden = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
         def case(chance: random.Random) -> None:
