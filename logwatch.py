@@ -4109,7 +4109,7 @@ def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[byt
 
     The last group, `quoted`, `bare` or `element`, is the value.
     """
-    key = rb"(?P<key>%b|\[?\]|%b5d)?%b%b" % (_QUOTE, _HEX, prose, _SEPARATOR)
+    key = rb"(?P<key>%b|\[?\]|(?:%b5b)?%b5d)?%b%b" % (_QUOTE, _HEX, _HEX, prose, _SEPARATOR)
     bare = rb"%b(?P<bare>(?:%b)?+(?:%b)?)" % (_NO_SECRET, _NESTED, value)
     return re.compile(rb"%b%b%b(?:%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _STRING, bare, _ELEMENT))
 

@@ -7014,6 +7014,7 @@ password: «correcthorse»
 password: «hunter» user: bob
   passphrase = '«two words»'
 user[password]=«abc»&user[name]=x
+password[]=«abc»&password%5B%5D=«abc»&user%5Bpassword%5D=«abc»
 password_confirmation=«abc»
 AWS_SECRET_ACCESS_KEY=«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»
 key id «AKIAIOSFODNN7EXAMPLE» used
