@@ -7750,13 +7750,16 @@ class MaskedAnswers(Case):
                                                                 f'{root}/x.ini'))
         for parameters in ({'q': '{}'}, {'re': 'd={}'}, {'q': '{}', 'i': '1'}, {'not': '{}', 'q': 'nothing'}):
             with self.subTest(parameters):
-                fastest = []
-                for guess in (SECRET[:8], 'Zq' * 4):
-                    target = lines_url('app', {name: value.format(guess) for name, value in parameters.items()})
-                    self.assertEqual(call(application, target, bearer(secret)).body, b'')
-                    fastest.append(min(seconds_of(call, application, target, bearer(secret)) for _ in range(3)))
-                right, wrong = fastest
-                self.assertLess(max(right, wrong), 2 * min(right, wrong) + 0.01)
+                fastest: dict[str, float] = {}
+                for _ in range(20):         # in turns, as long as what else the machine does may be what differs
+                    for guess in (SECRET[:8], 'Zq' * 4):
+                        target = lines_url('app', {name: value.format(guess) for name, value in parameters.items()})
+                        self.assertEqual(call(application, target, bearer(secret)).body, b'')
+                        seconds = seconds_of(call, application, target, bearer(secret))
+                        fastest[guess] = min(seconds, fastest.get(guess, seconds))
+                    if max(fastest.values()) < 1.3 * min(fastest.values()):
+                        break
+                self.assertLess(max(fastest.values()), 1.5 * min(fastest.values()))
 
     def test_a_followers_lines_have_it_not(self) -> None:
         server = self.serve(root=plant(scratch(), {'app.log': SECRETIVE}))
