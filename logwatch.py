@@ -2776,13 +2776,10 @@ def after_rotation(options: Mapping[str, str], live: Access, folder: Access,
     return Fate("create", new)
 
 
-def predict(path: str, stanzas: Iterable[Stanza]) -> Fate | None:
-    """Return what the next run of logrotate makes of the log at `path`; None: no stanza names it. Raises OSError."""
-    folder, found = os.path.dirname(path), matching(path, stanzas)
-    if not found:
-        return None
-    defaults = _acl(folder, "system.posix_acl_default")
-    return after_rotation(found[0].options, access_of(path), access_of(folder), defaults)
+def predict(path: str, stanza: Stanza) -> Fate:
+    """Return what the next run of logrotate makes of the log at `path`, which that stanza names. Raises OSError."""
+    folder = os.path.dirname(path)
+    return after_rotation(stanza.options, access_of(path), access_of(folder), _acl(folder, "system.posix_acl_default"))
 
 
 def _lost(path: str, stanza: Stanza, then: Access, uid: int, gids: frozenset[int]) -> Finding:
@@ -2826,7 +2823,7 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
         return [Finding(path, "grows for ever", "no logrotate stanza names it", "write to /etc/logrotate.d/local:\n"
                         f"{quoted(path)} {{\n\tweekly\n\trotate 4\n\tmissingok\n\tcreate 0640 root adm\n}}")]
     try:
-        now, fate = access_of(path), predict(path, found) or Fate("gone")
+        now, fate = access_of(path), predict(path, found[0])
     except OSError:  # why_unreadable() reports it
         return []
     findings = list(_habits(path, found))

@@ -8293,7 +8293,7 @@ class Foretold(LogrotateBox):
     def foretold(self, path: str, conf: str) -> Any:
         stanzas, findings = logwatch.load_logrotate(conf)
         self.assertEqual(findings, [])
-        return logwatch.predict(path, stanzas)
+        return logwatch.predict(path, logwatch.matching(path, stanzas)[0])
 
     def compare(self, path: str, conf: str) -> Any:
         fate, before = self.foretold(path, conf), os.lstat(path).st_ino
