@@ -2116,10 +2116,9 @@ class AccessLog(Case):
         server.get('/logs/app?n=3', {'Authorization': 'Bearer hunter2', 'Cookie': 'hunter2', 'Referer': 'hunter2'})
         server.get('/logs/app?token=hunter2')
         server.get('/logs/app?n=3', method='HEAD')
-        lines = self.lines(server, base + 3)[base:]
-        self.assertEqual(len(lines), 3)
-        for line, (method, status) in zip(lines, [('GET', 200), ('GET', 400), ('HEAD', 200)]):
-            self.assertIn(f"'{method} /logs/app' {status} ", line)
+        lines = ' '.join(self.lines(server, base + 3)[base:])       # a worker writes its own when it is through
+        self.assertEqual(sorted(re.findall(r"'(GET|HEAD) /logs/app' (\d+) ", lines)),
+                         [('GET', '200'), ('GET', '400'), ('HEAD', '200')])
         self.assertNotIn('hunter2', server.stderr())
 
     def test_it_can_be_switched_off(self) -> None:
@@ -5139,13 +5138,15 @@ class JournalStandIn(Case):
                 mock.patch.dict(vars(logwatch), constants):
             return call(application, target).json()
 
-    def test_one_that_is_killed_has_not_given_all(self) -> None:
+    def test_one_that_hangs_or_is_killed_has_not_given_all(self) -> None:
         entries = plant(scratch(), {'entries': entry_json()}) / 'entries'
-        document = self.ask(f'cat {entries}; exec sleep 60', SCAN_SECONDS=0.2)
-        self.assertEqual([entry['message'] for entry in document['entries']], ['text'])
-        self.assertEqual(document['scan']['stop'], 'deadline')
-        self.assertIn('killed', document['scan']['notes'][0])
-        self.assertTrue(document['prev'] and document['next'])
+        for end, note in (('exec sleep 60', 'journal: journalctl gave nothing for 0.2 s'),
+                          ('kill -KILL $$', 'journal: journalctl was killed before it had ended')):
+            with self.subTest(end):
+                document = self.ask(f'cat {entries}; {end}', SCAN_SECONDS=0.2)
+                self.assertEqual([entry['message'] for entry in document['entries']], ['text'])
+                self.assertEqual((document['scan']['stop'], document['scan']['notes']), ('deadline', [note]))
+                self.assertTrue(document['prev'] and document['next'])
 
     def test_one_that_ends_has(self) -> None:
         document = self.ask('true')
@@ -8280,10 +8281,10 @@ include /etc/logrotate.d
             for one in stanzas:
                 logwatch.after_rotation(one.options, logwatch.Access(0, 0, 0o100640), logwatch.Access(0, 0, 0o40755))
         for part in parts:
-            start = time.perf_counter()
+            start = time.process_time()
             found = self.parse((part * (1 << 18))[:1 << 18])
             logwatch.matching('/a/b', [one for one in found if isinstance(one, logwatch.Stanza)])
-            self.assertLess(time.perf_counter() - start, 1.5, part)
+            self.assertLess(time.process_time() - start, 1.5, part)
 
 
 @requires('root', 'logrotate')
