@@ -7286,9 +7286,9 @@ class Masking(Case):
                     times: list[float] = []
                     for size in (1 << 14, 1 << 17):
                         text = (piece * (size // len(piece) + 1))[:size]
-                        start = time.perf_counter()
+                        start = time.process_time()
                         work(text)
-                        times.append(time.perf_counter() - start)
+                        times.append(time.process_time() - start)
                     self.assertLess(times[1], 24 * times[0] + 0.3)  # 8 times the text; quadratic would be 64
 
     def test_hostile_lines_take_linear_time_inside_one_long_line(self) -> None:
