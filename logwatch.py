@@ -86,7 +86,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import IO, Any, NamedTuple, NoReturn, Self, TypeVar, cast
+from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
@@ -107,8 +107,10 @@ HEAD_BYTES = 256                # bytes at the start of a file that its cursors 
 SNIFF_BYTES = 4_096             # bytes looked at to tell text from binary and to find times
 SCAN_SECONDS = 10.0             # a scan that takes longer answers with what it has, and a cursor
 COPY_SECONDS = 60               # that copytruncate's copy may be older than the last line of the log it copies
+OPEN_MAX = 4                    # files of a log that are open at once; a search through a year of them passes by
 RACES = 8                       # times a request starts again because logrotate moved files under it
-NEW_SECONDS = 1.0               # that a new file may be closed to us: logrotate makes it, then gives it its rights
+RACE_SECONDS = 0.02             # before it does
+NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate makes it, then gives it its rights
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
 FACTS_MAX = 4_096               # files whose format and times are remembered
@@ -486,7 +488,8 @@ LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is co
     ("oom", "min", "below", 60, 0, "time since the last OOM kill"),
     ("clock", "min", "above", 180, 0, "time since the clock was last synchronised"),
     ("errors", "%", "above", 5, 50, "responses with status 5xx in the access logs of the last 5 min"),
-    ("error-lines", "per min", "above", 60, 0, "lines of severity err or worse in the logs of the last 5 min"),
+    ("error-lines", "per min", "above", 60, 0,
+     "lines of severity err or worse of the last 5 min in log files; the journal is not counted"),
 )
 # every limit is an option: name, default, unit, help
 THRESHOLDS = tuple((f"{name}-{status}", default, unit, f"{what}: {status} from here on")
@@ -616,8 +619,7 @@ DATED = re.compile(rf"(?P<stem>.+?){DATE_PART}(?P<extension>\.log){PACKING_PART}
 ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
-# Our want, not the file's fault; EAGAIN is fork's, at TasksMax=.
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)     # our want, not the file's fault
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
 OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -671,6 +673,7 @@ class Finding(NamedTuple):
     fix: str
 
 
+_LETTERS = {READ: "r", ENTER: "x", READ | ENTER: "rx"}
 _ACL_USER_OBJ, _ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 1, 2, 4, 8, 16, 32  # posix_acl.h
 _POWERFUL = frozenset({"root", "sudo", "shadow", "disk", "docker", "kmem", "lxd", "wheel"})  # give more than logs
 
@@ -756,15 +759,15 @@ def _join(group: str, user: str) -> str:
 
 def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> str:
     """Return the least command that lets the user read the file or enter the folder."""
-    where, letter, user = quoted(path), "r" if want == READ else "x", user_name(uid)
+    where, letter, user = quoted(path), _LETTERS[want], user_name(uid)
     entry = f"u:{user}:{letter} {where}"
     if uid == access.uid:
         return f"chmod u+{letter} {where}"
-    if any(tag == _ACL_USER and who == uid and bits & want for tag, bits, who in access.acl):
+    if any(tag == _ACL_USER and who == uid and bits & want == want for tag, bits, who in access.acl):
         return f"{ACL_TOOL}setfacl -m m::{letter} {where}"
-    if access.mode >> 3 & want and access.gid == OVERFLOW_ID:
+    if access.mode >> 3 & want == want and access.gid == OVERFLOW_ID:
         return _join(f'"$(stat -c %G {where})"', user)
-    if access.mode >> 3 & want and access.gid not in gids and group_name(access.gid) not in _POWERFUL:
+    if access.mode >> 3 & want == want and access.gid not in gids and group_name(access.gid) not in _POWERFUL:
         return _join(group_name(access.gid), user)
     if access.gid in gids and access.gid != OVERFLOW_ID:
         return f"chmod g+{letter} {where}"
@@ -773,11 +776,11 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
 
 
 def _denied(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> Finding:
-    verb = "read" if want == READ else "enter the folder of"
+    verb = {READ: "read", ENTER: "enter the folder of", READ | ENTER: "list"}[want]
     mapped = access.gid != OVERFLOW_ID  # else nobody here can tell whether it is one's own group
     part = "owner" if uid == access.uid else "others" if access.gid not in gids else "group" if mapped else "this user"
     return Finding(path, f"{user_name(uid)} may not {verb} it",
-                   f'{quoted(path)} is {_said(access)}, which gives {part} no {"r" if want == READ else "x"}; '
+                   f'{quoted(path)} is {_said(access)}, which gives {part} no {_LETTERS[want]}; '
                    f'{user_name(uid)} (uid {uid}) is in the groups {_group_names(gids)}',
                    _grant(path, access, uid, gids, want))
 
@@ -802,7 +805,7 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         return Finding(path, "cannot be looked at", f"{quoted(path)}: {error}", f"ls -ld {quoted(path)}")
     if stat.S_ISDIR(entry.mode):
-        return None if granted(real, entry, READ | ENTER) else _denied(real, entry, uid, gids, ENTER)
+        return None if granted(real, entry, READ | ENTER) else _denied(real, entry, uid, gids, READ | ENTER)
     if not stat.S_ISREG(entry.mode):
         return Finding(path, "is no regular file", "a link, folder, pipe or device is never opened as a log",
                        f"logwatch.py --log NAME={quoted(os.path.realpath(real))}")
@@ -868,7 +871,7 @@ def open_below(root: str, parts: Sequence[str]) -> int:
     except FileNotFoundError:
         raise Moved(path) from None
     except PermissionError:
-        if found and not found.st_size and time.time() < found.st_ctime + NEW_SECONDS:
+        if found and not found.st_size and 0 <= time.time() - found.st_ctime < NEW_SECONDS:
             raise Moved(path) from None
         raise why_denied(path) from None
     except OSError as error:
@@ -1102,6 +1105,10 @@ class Budget:
             self.stop = "deadline"
         return self.stop == "complete"
 
+    def left(self) -> float:
+        """Seconds to the deadline, a little more than none."""
+        return max(0.01, self._deadline - time.monotonic())
+
     def scan(self, lines: int) -> Scan:
         """What an answer of so many lines has cost."""
         return Scan(self.bytes, self.files, lines, self.stop, tuple(dict.fromkeys(self.notes)))
@@ -1113,16 +1120,21 @@ class Plain:
     `head` holds its first HEAD_BYTES, which cursors are recognised by.
     """
 
-    def __init__(self, fd: int, budget: Budget) -> None:
-        found = os.fstat(fd)
-        self._fd, self._budget = fd, budget
+    def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget) -> None:
+        self._raw, self._fd, self._budget = raw, raw.fileno(), budget
         self.size, self.mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
         self.head = self.read(0, HEAD_BYTES)
 
     def read(self, offset: int, count: int) -> bytes:
-        """Bytes from offset on, fewer only at the end. Raises Moved where the file has become shorter than it was."""
+        """Bytes from offset on, fewer only at the end. Raises Moved where the file has become shorter than it was,
+        Unreadable where the disk or the network fails."""
         count = max(0, min(count, self.size - offset))
-        data = os.pread(self._fd, count, offset)
+        try:
+            data = os.pread(self._fd, count, offset)
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            raise Unreadable(f"reading it fails: {error.strerror}") from None
         if len(data) < count:
             raise Moved("truncated while it was read")
         self._budget.spend(count)
@@ -1139,7 +1151,7 @@ class Plain:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        self._raw.close()
 
 
 class Packed:
@@ -1148,9 +1160,8 @@ class Packed:
     A file that ends too early or in garbage is what was readable of it, and the scan's notes say so.
     """
 
-    def __init__(self, fd: int, budget: Budget, name: str) -> None:
-        found = os.fstat(fd)
-        self._raw, self._budget, self._name, self._ended = os.fdopen(fd, "rb"), budget, name, False
+    def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget, name: str) -> None:
+        self._raw, self._budget, self._name, self._ended = raw, budget, name, False
         self.size, self.mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
         self._rewind()
         self.head = self.read(0, HEAD_BYTES)
@@ -1435,19 +1446,24 @@ class Stream:
         return fingerprint(head + offset.to_bytes(8) + data, self._key)
 
     def source(self, index: int) -> Source:
-        """The file at index, opened on first use."""
-        if index not in self._sources:
-            file = self.files[index]
-            fd = open_below(self.log.root, file.parts)
-            found = os.fstat(fd)
+        """The file at index, opened when it is first asked for. The OPEN_MAX around it stay open, and the live one."""
+        if index in self._sources:
+            return self._sources[index]
+        if len(self._sources) >= OPEN_MAX:
+            self._sources.pop(max(sorted(self._sources)[:-1], key=lambda other: abs(other - index))).close()
+        file = self.files[index]
+        with contextlib.ExitStack() as stack:
+            raw = stack.enter_context(os.fdopen(open_below(self.log.root, file.parts), "rb"))
+            found = os.fstat(raw.fileno())
             if found.st_ino != file.ino or found.st_size < file.size:
-                os.close(fd)            # another file, or truncated, with a copy that was not there to be listed
-                raise Moved(file.parts[-1])
-            source = Packed(fd, self.budget, file.parts[-1]) if file.packing else Plain(fd, self.budget)
-            self._sources[index] = source
-            self._fingerprints[index] = source.mtime_ms, len(source.head), self._stamp(source.head)
-            self.budget.files += 1
-        return self._sources[index]
+                raise Moved(file.parts[-1])     # or truncated, with a copy that was not there to be listed
+            source = (Packed(raw, found, self.budget, file.parts[-1]) if file.packing
+                      else Plain(raw, found, self.budget))
+            stack.pop_all()
+        self.budget.files += index not in self._fingerprints
+        self._sources[index] = source
+        self._fingerprints[index] = source.mtime_ms, len(source.head), self._stamp(source.head)
+        return source
 
     def _drop_copy_in_the_making(self) -> None:
         """Leave out the newest rotated file while copytruncate writes it: its lines are still in the live one too."""
@@ -2439,35 +2455,41 @@ def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
     return entry, line, Details(micros / 1e6, level, {name: value for name, value in fields.items() if value}, message)
 
 
+def lines_in_time(ours: socket.socket, budget: Budget) -> Iterator[bytes]:
+    """The lines that come from a socket until it ends or the budget does; longer ones in pieces."""
+    with ours.makefile("rb") as lines:
+        try:
+            ours.settimeout(budget.left())
+            while (data := lines.readline(BLOCK_BYTES)) and budget.spend(len(data)):
+                yield data
+                ours.settimeout(budget.left())
+        except TimeoutError:
+            budget.stop = "deadline"
+            budget.notes.append("journal: journalctl did not end in time")
+
+
 def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[str, Line, Details]]:
     """The entries that journalctl prints, until it ends or the budget does; the child never outlives this."""
     # A socket, as a pipe has no timeout for a journalctl that hangs. A timer is a thread, and Thread.start() hangs too
     # where the new one ends at once for want of memory.
-    ours, theirs = socket.socketpair()
-    ours.settimeout(SCAN_SECONDS)
-    with ours, theirs:
+    with contextlib.ExitStack() as stack:
+        ours, theirs = map(stack.enter_context, socket.socketpair())
         child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs.fileno(), stderr=subprocess.DEVNULL,
                                  cwd="/", env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-        lines = ours.makefile("rb")
-    try:
-        while (data := lines.readline(BLOCK_BYTES)) and budget.spend(len(data)):
+        stack.callback(child.wait)
+        stack.callback(child.kill)
+        theirs.close()                  # so that ours ends when the child does
+        for data in lines_in_time(ours, budget):
             entry = journal_entry(data)
             if entry:
                 yield entry
             else:
-                budget.notes.append(f"journal: an entry of more than {BLOCK_BYTES >> 10} KiB is left out")
+                budget.notes.append(f"journal: what is no entry, or of more than {BLOCK_BYTES >> 10} KiB, is left out")
         if budget.stop == "complete" and child.wait() > 0:
             raise Problem(500, f"journalctl ended with status {child.returncode}", shlex.join(arguments))
         if budget.stop == "complete" and child.returncode:      # by a signal: for want of memory
             budget.stop = "deadline"
             budget.notes.append("journal: journalctl was killed before it had ended")
-    except TimeoutError:
-        budget.stop = "deadline"
-        budget.notes.append(f"journal: journalctl gave nothing for {SCAN_SECONDS:g} s")
-    finally:
-        lines.close()
-        child.kill()
-        child.wait()
 
 
 def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget: Budget) -> Page:
@@ -3074,10 +3096,13 @@ class Prober:
     def _usage(self, point: str) -> Answer:
         try:
             stat = self.statvfs(point)
-        except OSError as error:
-            return error.strerror or type(error).__name__
+        except (OSError, MemoryError) as error:     # a thread that ended here would leave its mount stuck for ever
+            return getattr(error, "strerror", None) or type(error).__name__
         unit = stat.f_frsize
         return Usage(stat.f_blocks * unit, stat.f_bfree * unit, stat.f_bavail * unit, stat.f_files, stat.f_ffree)
+
+
+PROBER = Prober()      # one for the process: its thread, and what is stuck, outlast a reload
 
 
 class Host:
@@ -3089,7 +3114,7 @@ class Host:
     def __init__(self, proc: str = "/proc", sys: str = "/sys", state_dir: str | None = None, root: str = "",
                  statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self.proc, self.sys, self.state_dir, self.root = proc, sys, state_dir, root
-        self.prober = Prober(statvfs)
+        self.prober = PROBER if statvfs is os.statvfs else Prober(statvfs)
         self.bound = not os.path.exists(f"{proc}/self")            # as the unit's /run/hostproc
         self.own = f"{root}/proc/self" if self.bound else f"{proc}/self"
         self.timesync = f"{root}/run/systemd/timesync"             # systemd-timesyncd's folder: `synchronized` is in it
@@ -3341,6 +3366,8 @@ class Health:
             self.trouble, self.changed = "", False
         except OSError as error:
             self.trouble = f"{self.path} cannot be written ({error.strerror}): disk trends end with this process"
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
 
     def follow(self, point: str, now: float, avail: int) -> tuple[float, float] | None:
         """Take a sample if one is due, and say when the disk is full. A clock that went back starts anew."""
@@ -3466,8 +3493,9 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
 @functools.lru_cache(maxsize=4)
 def memory_limits(host: Host, minute: int) -> list[tuple[str, int]]:
     """cgroup v2 path and limit of this process's group and those above it that have one; read once a minute."""
-    own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
-    found = []
+    own, found = "/", []
+    with contextlib.suppress(Hidden):
+        own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
     for group in (*parents(own), own):
         with contextlib.suppress(*UNREADABLE):      # no such controller, or the limit is 'max'
             found.append((group, int(host.read_sys(f"fs/cgroup{group}/memory.max"))))
@@ -4036,9 +4064,9 @@ def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: b
 
 HELPS = {
     "logwatch_health_status": "The verdict on a check: 0 pass, 1 warn, 2 fail.",
-    "logwatch_log_bytes_total": "Bytes appended to a log since logwatch started.",
-    "logwatch_log_lines_total": "Lines appended to a log since logwatch started, by severity.",
-    "logwatch_http_responses_total": "Responses in an access log since logwatch started, by status code.",
+    "logwatch_log_bytes_total": "Bytes appended to a log since logwatch began or was reloaded.",
+    "logwatch_log_lines_total": "Lines appended to a log since logwatch began or was reloaded, by severity.",
+    "logwatch_http_responses_total": "Responses in an access log since logwatch began or was reloaded, by status code.",
 }
 
 
@@ -4680,7 +4708,8 @@ class Rates:
         """The checks of 5xx responses and of error lines; unknown until there are two samples."""
         now = time.monotonic()
         responses = failed = lines = 0
-        for tally in tallies:
+        counted = [tally for tally in tallies if tally.place]
+        for tally in counted:
             responses += tally.statuses.total() - tally.own
             failed += sum(count for status, count in tally.statuses.items() if status.startswith("5")) - tally.own
             lines += sum(tally.levels[level] for level in LEVELS[:4]) - tally.own
@@ -4688,15 +4717,19 @@ class Rates:
         while len(self._samples) > 2 and self._samples[1][0] < now - ERRORS_SECONDS:
             self._samples.popleft()
         then, *before = self._samples[0]
-        if now - then < 1.0:
-            yield unknown("errors", "", "needs two looks at the logs")
-            yield unknown("error-lines", "", "needs two looks at the logs")
+        if now - then < 1.0 or not counted:
+            for name in ("errors", "error-lines"):
+                yield unknown(name, "", "needs two looks at the logs" if counted else "no log can be read")
             return
         counts = zip((responses, failed, lines), before, strict=True)
         responses, failed, lines = (max(0, count - old) for count, old in counts)
-        share = 100 * failed / responses if responses >= ERRORS_RESPONSES else 0.0
         span = span_words(now - then)
-        yield health.judge("errors", "", share, "%", f"{failed} of {responses} responses in {span} were 5xx", share)
+        if responses:
+            share, enough = 100 * failed / responses, responses >= ERRORS_RESPONSES
+            text = f"{failed} of {responses} responses in {span} were 5xx"
+            yield health.judge("errors", "", share, "%", text, share if enough else 0.0)
+        else:
+            yield unknown("errors", "", f"no response in an access log in {span}")
         rate = lines * 60 / max(now - then, 60.0)
         yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span}", rate)
 
@@ -4754,7 +4787,7 @@ class Site:
         self._logs: list[Log] = []
         self._counted = self._judged = -math.inf     # time.monotonic() of the last count, and of the checks made of one
         self._log_checks: list[Check] = []
-        self._count_lock = threading.Lock()
+        self._count_lock = threading.RLock()
         self._verdict_until = 0.0
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
@@ -4775,7 +4808,7 @@ class Site:
             if name in self.journals:
                 return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
-        except (Problem, OSError, MemoryError) as error:    # it may pass, but a watch that ended would not begin again
+        except (Problem, OSError, MemoryError) as error:    # it may pass
             return str(error)
         state = newest_state(log)
         self._followed[name] = log, state
@@ -4798,10 +4831,12 @@ class Site:
 
     def _judge_logs(self) -> None:
         """Make the checks of logs again; a scrape has just counted them."""
-        if time.monotonic() > self._counted + TALLY_SECONDS:
-            self.count_logs()
-        self._log_checks = [*unreadable_checks(self._logs), *self._rates.checks(self.tallies.values(), self._health)]
-        self._judged = time.monotonic()
+        with self._count_lock:
+            if time.monotonic() > self._counted + TALLY_SECONDS:
+                self.count_logs()
+            self._log_checks = [*unreadable_checks(self._logs),
+                                *self._rates.checks(self.tallies.values(), self._health)]
+            self._judged = time.monotonic()
 
     def is_fresh(self) -> bool:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
@@ -4943,10 +4978,10 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
         except Unreadable as error:
             raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
         except Moved:
-            continue
+            time.sleep(RACE_SECONDS)
         except Problem as problem:
-            again = [file[:2] for file in site.catalogue.find(name).files]
-            if problem.status != 410 or again == [file[:2] for file in log.files]:
+            if problem.status != 410 or [file[:2] for file in site.catalogue.find(name).files] == [
+                    file[:2] for file in log.files]:
                 raise                   # else the file with that place may be one that was not there to be listed
     raise Problem(503, f"log {name} is being moved faster than it can be read", retry=1)
 
@@ -5357,7 +5392,7 @@ class Application:
         except Problem as problem:
             return problem_response(problem)
         except OSError as error:
-            status = 503 if error.errno in EXHAUSTED else 500
+            status = 503 if error.errno in (*EXHAUSTED, errno.EAGAIN) else 500      # EAGAIN is fork's, at TasksMax=
             return problem_response(Problem(status, f"it cannot be read: {error.strerror}", retry=1))
         except Exception as error:      # the one place: a defect of ours costs a request, never the server
             if isinstance(error, MemoryError) or "start new thread" in str(error):      # a bare RuntimeError
@@ -5711,6 +5746,10 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._signals.append(number))
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        begun = threading.Barrier(self._workers + 1)        # all workers now: later there may be no thread to be had
+        for _ in range(self._workers):
+            self._pool.submit(begun.wait)
+        begun.wait()
         self._notifier.notify("READY=1")
         while not self._finished(time.monotonic()):
             self._turn()
@@ -6044,8 +6083,9 @@ class Server:
         except ConfigError as error:
             write_stderr(f"logwatch: configuration not reread, the old one stays: {' '.join(str(error).split())}\n")
         else:
-            if application.site.config.listen != self.application.site.config.listen:
-                write_stderr("logwatch: listen has changed: that takes a restart\n")
+            for name in ("listen", "workers"):
+                if getattr(application.site.config, name) != getattr(self.application.site.config, name):
+                    write_stderr(f"logwatch: {name} has changed: that takes a restart\n")
             self.application.site.stopping.set()        # a stream may be of a token that is no more; clients resume
             self.application = application
             self._log = application.site.config.access_log
@@ -6300,12 +6340,17 @@ def command_check(config: Config, reread: Reread, argument: str) -> int:
     if os.geteuid() == 0:               # the service's own settings, not this shell's
         pairs = (pair.partition("=") for pair in shlex.split(unit_property("Environment")))
         config = reread({name: value for name, _, value in pairs} | dict(os.environ))
-    logs = [log for log in Catalogue(config).logs() if log.files]
+    listed = Catalogue(config).logs()
+    logs = [log for log in listed if log.files]
     paths = [os.path.join(log.root, *log.files[-1].parts) for log in logs]
     name = next((log.name for log in logs), "journal")
     findings = examine(paths, uid, gids, private=config.sources if config.tokens else [],
                        listen="" if config.tokens else str(config.listen), unit=f"{SERVICE_USER}.service", url=argument,
                        stream=f"logs/{name}?follow=1&format=sse")
+    findings += [Finding(log.name, "is no log that can be read", log.problem.reason if log.problem else
+                         f"no file matches {dict(config.log).get(log.name)} now",
+                         log.problem.fix if log.problem else f"see log = {log.name}= in the configuration")
+                 for log in listed if not log.files]
     print(ran_as(uid, gids))
     for finding in findings:
         print(f"\n{quoted(finding.subject)} {finding.what}\n    {finding.why}\n    fix: {finding.fix}")

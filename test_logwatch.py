@@ -18,6 +18,7 @@ import concurrent.futures
 import contextlib
 import csv
 import errno
+import fcntl
 import functools
 import gzip
 import hashlib
@@ -2390,6 +2391,17 @@ class Signals(Case):
             server.stop()
             self.assertLess(time.monotonic() - began, 4)
 
+    def test_a_reload_leaves_no_thread_behind(self) -> None:
+        server = Server()
+        self.addCleanup(server.stop, 'configuration reread')
+        server.get('/health')
+        before = server.status('Threads')
+        for count in range(1, 4):
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda count=count: server.stderr().count('reread') == count, 'the reload')  # type: ignore[misc]
+            server.get('/health')
+        self.assertEqual(server.status('Threads'), before)
+
     def test_sigint_ends_it_as_well(self) -> None:
         server = self.serve()
         server.process.send_signal(signal.SIGINT)
@@ -2682,6 +2694,62 @@ class Configured(Case):
 
 
 @requires('root')
+class FailingFiles(Case):
+    """A file that the disk, the network or another process holds back costs itself alone."""
+
+    def setUp(self) -> None:
+        self.root = plant(scratch(), {'bad.log': numbered(1, 50), 'good.log': numbered(1, 50)})
+
+    def assertOthersServed(self, get: Callable[[str], Reply], reason: str) -> None:
+        for target in ('/health', '/metrics', '/logs', '/logs/good'):
+            with self.subTest(target):
+                self.assertIn(get(target).status, (200, 503) if target == '/health' else (200,))
+        self.assertProblem(get('/logs/bad'), 403, reason)
+
+    def test_one_that_cannot_be_read(self) -> None:
+        bad, pread = (self.root / 'bad.log').stat().st_ino, os.pread
+
+        def failing(fd: int, count: int, offset: int) -> bytes:
+            if os.fstat(fd).st_ino == bad:
+                raise OSError(errno.EIO, 'Input/output error')
+            return pread(fd, count, offset)
+
+        application = make_application('--log-root', str(self.root))
+        with mock.patch('os.pread', failing):
+            self.assertOthersServed(functools.partial(call, application), 'output')
+            before = len(os.listdir('/proc/self/fd'))
+            for _ in range(20):
+                call(application, '/logs/bad')
+            self.assertEqual(len(os.listdir('/proc/self/fd')), before)
+
+    def test_one_with_a_lease(self) -> None:
+        """As Samba and NFS servers take them: open(2) of a file under a lease is EAGAIN with O_NONBLOCK."""
+        server = self.serve(root=self.root)
+        self.addCleanup(signal.signal, signal.SIGIO, signal.signal(signal.SIGIO, signal.SIG_IGN))
+        with (self.root / 'bad.log').open('r+') as file:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            self.assertOthersServed(server.get, 'unavailable')
+
+    def test_a_search_through_many_files_holds_few_of_them_open(self) -> None:
+        for number in range(1, 40):
+            (self.root / f'good.log.{number}.gz').write_bytes(gzip.compress(numbered(number, number + 9).encode()))
+        most, listed = 0, len(os.listdir('/proc/self/fd'))
+        spend = logwatch.Budget.spend
+
+        def watched(budget: logwatch.Budget, count: int) -> bool:
+            nonlocal most
+            most = max(most, len(os.listdir('/proc/self/fd')) - listed)
+            return spend(budget, count)
+
+        application = make_application('--log-root', str(self.root))
+        with mock.patch.object(logwatch.Budget, 'spend', watched):
+            reply = call(application, '/logs/good?q=no-such-line')
+            self.assertIn('files=40,', reply.headers['Logwatch-Scan'])
+            forward = call(application, '/logs/good?q=line&since=2001-01-01&n=9000')
+        self.assertIn(forward.status, (200, 400))
+        self.assertTrue(1 <= most <= logwatch.OPEN_MAX + 3, most)
+
+
 class Unreadable(Case):
     """What the server's user may not read is listed, with the reason and the command that mends it."""
 
@@ -5140,7 +5208,7 @@ class JournalStandIn(Case):
 
     def test_one_that_hangs_or_is_killed_has_not_given_all(self) -> None:
         entries = plant(scratch(), {'entries': entry_json()}) / 'entries'
-        for end, note in (('exec sleep 60', 'journal: journalctl gave nothing for 0.2 s'),
+        for end, note in (('exec sleep 60', 'journal: journalctl did not end in time'),
                           ('kill -KILL $$', 'journal: journalctl was killed before it had ended')):
             with self.subTest(end):
                 document = self.ask(f'cat {entries}; {end}', SCAN_SECONDS=0.2)
@@ -5157,7 +5225,7 @@ class JournalStandIn(Case):
         entries = plant(scratch(), {'entries': entry_json() + long + entry_json()}) / 'entries'
         document = self.ask(f'cat {entries}', BLOCK_BYTES=2048)
         self.assertEqual(len(document['entries']), 2)
-        self.assertEqual(document['scan']['notes'], ['journal: an entry of more than 2 KiB is left out'])
+        self.assertEqual(document['scan']['notes'], ['journal: what is no entry, or of more than 2 KiB, is left out'])
 
 
 class JournalArguments(Case):
@@ -5742,6 +5810,12 @@ class DeadMounts(HostCase):
                 self.release.wait(30)
             return statvfs_of(SIZES)(point)
         return statvfs
+
+    def test_a_want_of_memory_is_no_dead_mount(self) -> None:
+        calls = mock.Mock(side_effect=[MemoryError(), *[statvfs_of(SIZES)('/var')] * 9])
+        prober = logwatch.Prober(calls)
+        self.assertEqual(prober.ask(['/var']), {'/var': 'MemoryError'})
+        self.assertIsInstance(prober.ask(['/var'])['/var'], logwatch.Usage)
 
     def test_a_dead_mount_delays_nothing_and_costs_one_call(self) -> None:
         host = self.host(statvfs=self.hang_at('/mnt/nfs'))
@@ -6493,6 +6567,21 @@ class LogChecks(Case):
         (root / 'shut.log').chmod(0o644)
         until(lambda: server.get('/health/logs').json()['status'] == 'pass', 'the pass after the mend')
 
+    def test_a_rate_of_nothing_is_unknown(self) -> None:
+        root = plant(scratch(), {'access.log': ''})
+        server = self.serve(root=root, constants={'TALLY_SECONDS': 0.1, 'VERDICT_SECONDS': 0.1})
+
+        def check(name: str) -> dict[str, Any]:
+            (row,), = server.get(f'/health/{name}').json()['checks'].values()
+            return dict(row)
+
+        until(lambda: 'no response' in check('errors')['output'], 'two looks')
+        self.assertIsNone(check('errors')['observedValue'])
+        with (root / 'access.log').open('a') as file:
+            file.writelines(access_entry(code) for code in (200, 500, 500, 500))
+        until(lambda: check('errors')['observedValue'], 'the share')
+        self.assertEqual((check('errors')['observedValue'], check('errors')['status']), (75, 'pass'))   # of too few
+
     def test_a_burst_of_5xx_fails_and_passes_again(self) -> None:
         root = plant(scratch(), {'access.log': ''})
         server = self.serve(root=root, constants={'TALLY_SECONDS': 0.1, 'VERDICT_SECONDS': 0.1, 'ERRORS_SECONDS': 3.0})
@@ -6518,20 +6607,20 @@ class LogChecks(Case):
         until(lambda: status() == 'pass', 'the pass after the burst')
 
     def test_a_few_responses_prove_nothing(self) -> None:
-        rates, tally = logwatch.Rates(), logwatch.Tally()
-        health = logwatch.Health(logwatch.Host())
+        rates, tally, health = logwatch.Rates(), logwatch.Tally(), logwatch.Health(logwatch.Host())
+        tally.place = 'the first look'
         with mock.patch('time.monotonic', side_effect=[100.0, 110.0, 120.0]):
             self.assertEqual({check.value for check in rates.checks([tally], health)}, {None})
             tally.statuses['500'] = logwatch.ERRORS_RESPONSES - 1
             few = {check.name: check for check in rates.checks([tally], health)}
             tally.statuses['500'] += 1
             enough = {check.name: check for check in rates.checks([tally], health)}
-        self.assertEqual((few['errors'].status, few['errors'].value), ('pass', 0.0))
+        self.assertEqual((few['errors'].status, few['errors'].value), ('pass', 100.0))
         self.assertEqual((enough['errors'].status, enough['errors'].value), ('fail', 100.0))
 
     def test_error_lines_are_a_rate_per_minute(self) -> None:
-        rates, tally = logwatch.Rates(), logwatch.Tally()
-        health = logwatch.Health(logwatch.Host())
+        rates, tally, health = logwatch.Rates(), logwatch.Tally(), logwatch.Health(logwatch.Host())
+        tally.place = 'the first look'
         with mock.patch('time.monotonic', side_effect=[0.0, 120.0]):
             list(rates.checks([tally], health))
             tally.levels.update({'err': 200, 'crit': 2, 'warning': 5000, 'none': 9})
@@ -8035,6 +8124,14 @@ class CommandLine(Case):
         self.assertIn(f'{ini} is open to every user', done.stdout)
 
     @requires('root')
+    def test_check_names_what_is_configured_and_not_there_or_closed(self) -> None:
+        root = plant(scratch(), {'shut/x.log': 'text\n'})
+        (root / 'shut').chmod(0o700)
+        done = self.check('--log', f'gone={root}/gone.log', '--log', f'shut={root}/shut/x.log')
+        self.assertIn(f'gone is no log that can be read\n    no file matches {root}/gone.log', done.stdout)
+        self.assertRegex(done.stdout, r'shut is no log that can be read\n    .*root:root 0700.*\n    fix: .*setfacl -m')
+
+    @requires('root')
     def test_check_as_root_wants_the_service_user(self) -> None:
         with contextlib.suppress(KeyError):
             pwd.getpwnam(logwatch.SERVICE_USER)
@@ -8146,6 +8243,13 @@ class WhyUnreadable(LogrotateBox):
             with self.subTest(found):
                 self.assertIn(why, found.why)
                 self.assertIn(fix, found.fix)
+
+    def test_a_folder_is_listed_and_entered(self) -> None:
+        self.folder(mode=0o711)
+        found = self.why(self.path('logs'), {9})
+        self.assertIn('may not list it', found.what)
+        self.assertIn('gives others no rx', found.why)
+        self.assertIn(f'setfacl -m u:4242:rx {self.path("logs")}', found.fix)
 
     def test_names_the_parent_folder(self) -> None:
         self.folder(owner=(0, ADM), mode=0o750)
