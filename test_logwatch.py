@@ -2010,6 +2010,18 @@ class Deadlines(Case):
         server._turn()
         self.assertEqual((work.call_count, server._busy), (2, 0))
 
+    def test_a_file_that_cannot_be_read_after_all_is_closed(self) -> None:
+        """Truncated since it was opened, or no memory for what comes next."""
+        root = plant(scratch(), {'app.log': 'text\n', 'old.log.gz': 'text\n'})
+        application = make_application('--log-root', str(root))
+        for name, trouble, target in (('Plain', logwatch.Moved('app.log'), '/logs/app'),
+                                      ('Plain', MemoryError, '/logs/app'), ('Packed', MemoryError, '/logs/old'),
+                                      ('file_response', MemoryError, '/logs/app/raw')):
+            with self.subTest(name, trouble=trouble), mock.patch.object(logwatch, name, side_effect=trouble):
+                before = os.listdir('/proc/self/fd')
+                self.assertProblem(call(application, target), 503)
+                self.assertEqual(os.listdir('/proc/self/fd'), before)
+
     def test_what_is_our_want_is_503_and_what_is_our_defect_500(self) -> None:
         for error, status in ((MemoryError(), 503), (RuntimeError("can't start new thread"), 503),
                               (OSError(errno.EAGAIN, 'fork'), 503), (OSError(errno.EMFILE, 'files'), 503),
@@ -2046,7 +2058,7 @@ class Deadlines(Case):
 class SlowClients(Case):
     """More slow connections than the server admits, by slowhttptest's four ways, shut nobody out and leave nothing."""
 
-    SECONDS = 3  # that an answer may take meanwhile: generous, as the tool, the server and this share a machine
+    SECONDS = 5  # that an answer may take meanwhile: generous, as the tool, the server and this share a machine
     CONNECTIONS_MAX, CONNECTIONS = 256, 400  # fewer than there really are, as the tool is slow on a busy machine
     root: Path
 
@@ -2066,7 +2078,7 @@ class SlowClients(Case):
         server = self.serve('--access-log', 'no', root=self.root,
                             constants={'CONNECTIONS_MAX': self.CONNECTIONS_MAX})
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda n: fetch(server.address, '/logs/big?n=9000', source=f'127.0.0.{2 + n % 2}'),
+            list(pool.map(lambda n: fetch(server.address, '/logs/big?n=9000', source=f'127.0.0.{2 + n % 4}'),
                           range(32)))
         until(lambda: server.status('Threads') == 9, 'the loop and all workers')
         before = self.weight(server)
