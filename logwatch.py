@@ -117,7 +117,8 @@ FACTS_MAX = 4_096               # files whose format and times are remembered
 
 CONTEXT_MAX = 100               # lines around a hit
 CONTEXT_BYTES = 1 << 18         # bytes before or behind a hit in which they are looked for
-REGEX_MAX = 2                   # regular expressions at the same time: each may take a core
+REGEX_MAX = 2                   # regular expressions at the same time, of two clients: each may take a core
+REGEX_WAIT = 1.0                # s for another one to end
 REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what an honest expression takes
 REGEX_BYTES = 256 << 20         # address space of the child
 REGEX_CHARACTERS = 500          # of a pattern
@@ -127,6 +128,7 @@ TALLY_SECONDS = 5.0             # between two looks at the logs for a health ver
 ERRORS_SECONDS = 300.0          # of which the error rates are
 ERRORS_RESPONSES = 20           # responses below which their share of errors says nothing
 FOLLOWERS_MAX = 32              # streams at the same time, each with a thread that sleeps
+FOLLOWERS_SHARE = 24            # of them, for one client
 FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
 PING_SECONDS = 15.0             # of silence, after which a stream that is not plain text says that it is alive
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
@@ -1067,14 +1069,14 @@ class Catalogue:
         for file in itertools.islice(walk(root, (), closed), FILES_MAX):
             sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
         found: dict[str, tuple[Pattern, Log]] = {}
-        for (*folders, stem), files in sorted(sets.items()):
-            if BINARY_NAME.fullmatch(stem):
-                continue
-            name = log_name(folders, stem)
-            if name in found:
-                name += "~" + hashlib.blake2b(os.fsencode("/".join((*folders, stem))), digest_size=3).hexdigest()
-            pattern = Pattern(name, root, tuple(map(glob.escape, folders)), glob.escape(stem))
-            found[name] = pattern, Log(name, root, finished(files))
+        names = {parts: log_name(parts[:-1], parts[-1]) for parts in sorted(sets)
+                 if not BINARY_NAME.fullmatch(parts[-1])}
+        counts = collections.Counter(names.values())
+        for parts, name in names.items():
+            if counts[name] > 1:        # none has it then: whom a token lets read one must not get the other
+                name += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=3).hexdigest()
+            pattern = Pattern(name, root, tuple(map(glob.escape, parts[:-1])), glob.escape(parts[-1]))
+            found.setdefault(name, (pattern, Log(name, root, finished(sets[parts]))))
         shut = [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
         return list(found.values()), shut
 
@@ -1273,6 +1275,14 @@ def line_start(source: Plain, end: int, budget: Budget) -> int:
     return end
 
 
+def whole_place(source: Source, offset: int) -> int:
+    """Where to go on behind a line that was given before it was whole, and has grown since: at its start, as masking
+    knows secrets by what stands before them."""
+    if not isinstance(source, Plain) or source.size <= offset or tail_before(source, offset)[-1:] in (b"", b"\n"):
+        return offset
+    return line_start(source, offset, Budget())
+
+
 def backward(source: Plain, end: int, budget: Budget, bottom: int = 0, margin: int = TAIL_BYTES) -> Iterator[Block]:
     """The lines between `bottom` and `end` in blocks, the last lines first."""
     size = FIRST_BLOCK_BYTES
@@ -1443,7 +1453,7 @@ class Stream:
 
     def _stamp(self, data: bytes, offset: int = 0, head: bytes = b"") -> bytes:
         """The fingerprint of bytes at a place: elsewhere the same bytes have another one, or a client could compare."""
-        return fingerprint(head + offset.to_bytes(8) + data, self._key)
+        return fingerprint(b"%b\0%b%b%b" % (self.log.name.encode(), head, offset.to_bytes(8), data), self._key)
 
     def source(self, index: int) -> Source:
         """The file at index, opened when it is first asked for. The OPEN_MAX around it stay open, and the live one."""
@@ -1501,8 +1511,9 @@ class Stream:
         older = [index for index in range(len(self.files) - 1, -1, -1) if index not in newer]
         for index in (*newer, *older):          # the older only if a clock was set back
             if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail, cursor.head):
-                mark = Mark(index, cursor.offset, tail_before(self.source(index), cursor.offset))
-                return self._with_prior(mark, cursor)
+                source = self.source(index)
+                offset = whole_place(source, cursor.offset)
+                return self._with_prior(Mark(index, offset, tail_before(source, offset)), cursor)
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
         # was read: nothing in it is new, and what may be missing lies between it and the next.
         saved = [number for number in range(len(self.files) - 1) if self._has_head(number, cursor)]
@@ -1593,7 +1604,8 @@ def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object])
     if mark.number and mark.prior != NO_PRIOR:
         late = skip_unreadable(stream, mark.number - 1, found)
         if late and (isinstance(late, Packed) or late.size > mark.prior):
-            yield late, (mark.prior, None), True, lambda offset, tail: mark._replace(prior=offset, prior_tail=tail)
+            yield (late, (whole_place(late, mark.prior), None), True,
+                   lambda offset, tail: mark._replace(prior=offset, prior_tail=tail))
     active = stream.active()
     for index in range(mark.number, len(stream.files)):
         source = skip_unreadable(stream, index, found)
@@ -1705,7 +1717,8 @@ def lines_around(source: Source, start: int, end: int, query: Query, newest: boo
         block = Block(at, source.read(at, count), b"")
         lines = lines_of(block, every_line, most + 1, newest, query.hide)
         cut_off = not newest and len(block.data) == count       # else the file ends here
-        whole = lines[1:] if newest and at > start else [line for line in lines if not (line.partial and cut_off)]
+        cut_on = newest and at > 0 and source.read(at - 1, 1) != b"\n"      # without what masking knows secrets by
+        whole = lines[cut_on:] if newest else [line for line in lines if not (line.partial and cut_off)]
         if len(whole) >= most or count == end - start:
             return whole[-most:] if newest else whole[:most]
     return []
@@ -1933,20 +1946,32 @@ while True:
     signal.setitimer(signal.ITIMER_PROF, batch)
     answer = bytes(search(line.decode("utf-8", "surrogateescape")) is not None for line in lines)
 """
-REGEX_SLOTS = threading.BoundedSemaphore(REGEX_MAX)
+REGEX_OWNERS: set[str] = set()      # whose expressions are running
+REGEX_ENDED = threading.Condition()
+
+
+def release_regex(owner: str) -> None:
+    """Let the next one run."""
+    with REGEX_ENDED:
+        REGEX_OWNERS.discard(owner)
+        REGEX_ENDED.notify_all()
 
 
 @contextlib.contextmanager
-def running_regex(pattern: str, ignore_case: bool) -> Iterator[Matches]:
+def running_regex(pattern: str, ignore_case: bool, owner: str) -> Iterator[Matches]:
     """A regular expression in a child process that has limits on CPU and memory.
 
-    Raises Problem 429 where REGEX_MAX are running, 400 where the pattern is wrong, or takes too long.
+    Raises Problem 429 where REGEX_MAX are running, or one of this owner's, 400 where the pattern is wrong, or takes too
+    long.
     """
-    if not REGEX_SLOTS.acquire(blocking=False):
-        raise Problem(429, f"{REGEX_MAX} regular expressions are running already",
-                      "search for fixed strings with q=", retry=1)
+    with REGEX_ENDED:
+        free = REGEX_ENDED.wait_for(lambda: len(REGEX_OWNERS) < REGEX_MAX and owner not in REGEX_OWNERS, REGEX_WAIT)
+        if not free:
+            raise Problem(429, f"a regular expression of yours is running already, or {REGEX_MAX} of others",
+                          "search for fixed strings with q=", retry=1)
+        REGEX_OWNERS.add(owner)
     with contextlib.ExitStack() as stack:
-        stack.callback(REGEX_SLOTS.release)
+        stack.callback(release_regex, owner)
         child = subprocess.Popen([sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/")
         stack.callback(child.communicate)       # closes the pipes, and leaves no zombie
@@ -4996,7 +5021,7 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> Page:
         raise Problem(400, "parameters A, B and C are not for the journal; allowed: for logs in files")
     with contextlib.ExitStack() as stack:
         matches = stack.enter_context(
-            running_regex(criteria.pattern, criteria.ignore_case)) if criteria.pattern else None
+            running_regex(criteria.pattern, criteria.ignore_case, peer_key(request.peer))) if criteria.pattern else None
         make_query = functools.partial(query_of, args, criteria, matches=matches, hide=hide)
         if unit is not None:
             return read_journal(name, unit, make_query(None), criteria, budget)
@@ -5929,9 +5954,10 @@ class Server:
         return False
 
     def _is_full(self, call: Call, owner: str) -> bool:
-        """Whether there is no room for a call: in all, or for this client, who may take half of the queue."""
+        """Whether there is no room for a call: in all, or for this client, who may take a part of it."""
         if call.streams:
-            return self._streaming >= FOLLOWERS_MAX
+            own = sum(one.streams and one.owner == owner for one in self._connections.values())
+            return self._streaming >= FOLLOWERS_MAX or own >= FOLLOWERS_SHARE
         waiting = sum(connection.owner == owner for connection, _ in self._waiting)
         return self._busy >= self._workers + QUEUE_MAX or waiting >= QUEUE_MAX // 2
 
