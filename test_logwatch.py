@@ -2829,7 +2829,7 @@ class Unreadable(Case):
     def test_a_log_that_logrotate_has_just_made_is_not_called_unreadable(self) -> None:
         """It makes it with mode 0600, and gives it its rights in the next moment."""
         root = plant(scratch(), {'app.log.1': 'text\n', 'app.log': ''})
-        server = self.serve(root=root, user=NOBODY)
+        server = self.serve(root=root, user=NOBODY, constants={'NEW_SECONDS': 2.0})
         (root / 'app.log').chmod(0o600)
         reply = server.get('/logs/app/raw')
         self.assertProblem(reply, 503)
