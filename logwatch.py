@@ -113,6 +113,7 @@ RACE_SECONDS = 0.02             # before it does
 NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate makes it, then gives it its rights
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
+LISTING_SECONDS = 0.1           # of a slow listing: for ten times as long no unknown name has all listed again
 FACTS_MAX = 4_096               # files whose format and times are remembered
 
 CONTEXT_MAX = 100               # lines around a hit
@@ -1028,23 +1029,29 @@ class Catalogue:
         self._configured = {name: pattern_of_glob(name, where) for name, where in config.log
                            if not where.startswith("journal:")}
         self._discovered: dict[str, Pattern] = {}
+        self._closed: list[Log] = []
+        self._unknown_until = 0.0       # time.monotonic() before which the names above are all there are
         self.recall = make_recall()
 
     def logs(self) -> list[Log]:
         """Every log, by name; those that cannot be listed carry the reason."""
         if self.config.log:
             return [self._list(pattern) for pattern in self._configured.values()]
-        found, closed = self._discover()
+        began = time.monotonic()
+        found, self._closed = self._discover()
         texts = [(pattern, log) for pattern, log in found if self._is_text(log)]
         self._discovered = {pattern.name: pattern for pattern, _ in texts}
-        return sorted([log for _, log in texts] + closed, key=lambda log: log.name)
+        took = time.monotonic() - began
+        self._unknown_until = began + 11 * took if took > LISTING_SECONDS else 0.0
+        return sorted([log for _, log in texts] + self._closed, key=lambda log: log.name)
 
     def find(self, name: str) -> Log:
         """One log; only its own folder is listed. Raises Problem 404, or 403 with the reason."""
         pattern = self._configured.get(name) or self._discovered.get(name)
         log = self._list(pattern) if pattern else Log(name, "", ())
         if not log.files and not log.problem:
-            log = next((log for log in self.logs() if log.name == name), log)
+            logs = self._closed if time.monotonic() < self._unknown_until else self.logs()
+            log = next((log for log in logs if log.name == name), log)
         if log.problem:
             raise Problem(403, f"log {name}: {log.problem.reason}", log.problem.fix)
         if not log.files and name in self._configured:
