@@ -4133,9 +4133,13 @@ _SEPARATOR = (rb"(?:[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%b3[da])[ \t]{0,8}"
               rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ ])(?!["']?-)|(?!)))""" % _HEX)
 # Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
 _PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
+# A quote that ends a string of JSON (or Python), told by what follows it. Where a value should be, it ends the string
+# that the name is in ("bad token:","code"): there is no value.
+_END = rb"""\\{0,3}["'][ ]?(?:,[ ]?[\\"'{\[\d]|[}\]][ ]?(?:[,}\]]|\\n|\\{0,3}"[,}]|$)|:[ ]?[\\"'{\[\d])"""
+_ENDS = rb"""(?!(?:[\[{(<]|(?(key)(?!(?P=key))|(?:\\*["'])?))%b|(?(key)(?!)|\\*["'][ ](?:[\\"']|\w{1,40}=)))""" % _END
 # A list or object, four deep; what is deeper hides the rest of its line.
 _NESTED = functools.reduce(lambda inner, _: rb"""[\[{(](?:[^\[{(\])}"\\\n]|\\.|"(?:[^"\\\n]|\\.)*+"?|\\|%b)*+[\])}]?"""
-                           % inner, range(4), rb"[\[{(][^\n]*+") + rb"""|%b[57]b[^\s"'&]*+""" % _HEX
+                           % inner, range(4), rb"[\[{(][^\n]*+") + rb"""|%b[57]b(?:[^\s"'&\\]|\\(?![\\"']))*+""" % _HEX
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
 # nothing of a word follows: "a,b" and "a}b" may be passwords.
 _NEXT = rb"[\w.%%\[\]-]{1,40}(?:=|%b3d)" % _HEX
@@ -4144,8 +4148,11 @@ _CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b|$)
 _NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
             rb"|failed|granted|incorrect|mismatch)?")
 _NO_SECRET = rb"(?!</|(?:%b|[\[{(<]%b(?:[\])}>]|(?![^\r\n])))\.?(?!%b))" % (_NOTHING, _NOTHING, _CHARACTER)
-_HEADER_VALUE = rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b[^\n]*|(?:[\w-]{1,40}[ ]+)?[^\s"'\\,;]+)"""
-_COOKIES = rb"""(?![,)}\]])(?:[^\s"'\\;]|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}["'])+"""
+# Behind a quoted name they may be a number, as of JSON: a comma or bracket that ends it is no part of it.
+_PART = rb"""(?:[^\s"'\\;,)}\]]|[,)}\]](?(key)(?![\s,:;)}\]\\"']|$)))"""
+_HEADER_VALUE = (rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b(?:(?!%b)[^\n])*|(?:[\w-]{1,40}[ ]+)?"""
+                 rb"(?:(?!,)%b)+)" % (_END, _PART))
+_COOKIES = rb"""(?![,)}\]])(?:%b|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}["'])+""" % _PART
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
                 rb"|sess(?:ion)?_?id|key(?:(?<=api.key)|(?<=apikey)|(?<=auth.key)|(?<=private.key)|(?<=access.key)"
                 rb"|(?<=accesskey)|(?<=secret.key)|(?<=secretkey))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
@@ -4167,8 +4174,8 @@ def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[byt
     The last group, `quoted`, `bare` or `element`, is the value.
     """
     key = rb"(?P<key>%b|\[?\]|(?:%b5b)?%b5d)?%b%b" % (_QUOTE, _HEX, _HEX, prose, _SEPARATOR)
-    bare = rb"%b(?P<bare>(?:%b)?+(?:%b)?)" % (_NO_SECRET, _NESTED, value)
-    return re.compile(rb"%b%b%b(?:%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _STRING, bare, _ELEMENT))
+    bare = rb"""%b(?P<bare>(?:[\[{(][^\n"'\\)}\]]{0,99}+(?=%b)|%b)?+(?:%b)?)""" % (_NO_SECRET, _END, _NESTED, value)
+    return re.compile(rb"%b%b%b(?:%b%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _ENDS, _STRING, bare, _ELEMENT))
 
 
 class _Rule(NamedTuple):
@@ -4190,8 +4197,8 @@ _PAIR = _assignment(_SECRET_WORD, _CHARACTER + b"*", _PROSE)
 # What the vendors' documents say that their tokens begin with: GitHub, GitLab, Slack, Google, Stripe, AWS.
 _ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])|(?:gh[oprsu]_|github_pat_|glpat-|AIza"
                      rb"|xox[abeprs]-)(?=[A-Za-z_-]{0,40}\d)([\w-]{16,}))|(?<=\b[rs])k_live_(\w{16,})")
-_ARGV = re.compile(rb"""(?:curl(?=[ "',])[^\n;|]{0,120}?[ "']-(?:[A-Za-z]{0,8}u|-(?:proxy-)?user)[ "',=]{0,4}"""
-                   rb"""[^\s:"']{1,64}:|m(?:ysql|ariadb)[^\n;|]{0,120}?[ "']-p["']?)([^\s"']+)""")
+_ARGV = re.compile(rb"""(?:(curl)(?=[ "',])|m(?:ysql|ariadb))[^\n;|]{0,120}?[ "']-(?(1)(?:[A-Za-z]{0,8}u|-(?:proxy-)?"""
+                   rb"""user)[ "',=]{0,4}[^\s:"']{1,64}:|p(?!%b)["']?(?!,))((?:[^\s"'\\]|\\(?![\\"'nrt]))+)""" % _END)
 _RULES = (
     *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd)", rb"s(?:ecret|ig|ess(?:ion)?_?id)", rb"token", rb"key")),
     _rule(rb"authorization", _assignment(rb"authorization", _HEADER_VALUE)),

@@ -7185,6 +7185,21 @@ COMMAND=/usr/bin/curl -X PUT --user 'user:«S»' https://x/
 ["curl","-u","user:«S»"]
 app --api-key «S» --db-password «S» --token=«S» --client-secret "«S s»"
 ["app","--password","«S»","--token","«T»"]
+{"cookie":‹5331›,"end":1}
+{"authorization":‹401›}
+{"a":{"authorization": ‹401› },"n":1}
+"Authorization": ‹Basic}x›
+{"cmd":["mysql","-uroot","-p«S»","mydb"]}
+{"log":"{\"cmd\":\"mysql -p«abc»\"}\n"}
+{"level":"error","msg":"Authorization: «Digest username=\"bob\", response=\"6629fae4\"»","n":1}
+{"level":"error","msg":"Authorization: «AWS4-HMAC-SHA256 Credential=A/b, Signature=5d67»","n":1}
+{"msg":"?json=%7B%22password%22%3A«%7B%22v%22:%22S%22%7D»\"","n":1}
+{"msg":"password=«{S»","n":1}
+password="«abc»",x=1
+password='«S»', "x": 1
+password="«,S»",x="1"
+password="«}S»" secret='«]»'
+password="«: S»"
 key -----BEGIN PRIVATE KEY-----«\nMIIEvQ\nabc==\n»-----END PRIVATE KEY----- end
 '''.strip('\n').split('\n')
 
@@ -7271,6 +7286,22 @@ b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9
 /usr/share/doc/package/examples/deeply/nested/folders/that/are/long
 session opened for user root(uid=0) by (uid=0)
 password: [masked]
+{"level":"error","msg":"bad token:","code":"x"}
+{"level":"error","msg":"Enter password: ","code":5}
+{"level":"error","msg":"no Authorization:","code":"x"}
+{"level":"error","msg":"no Cookie=","code":"x"}
+{"a":["GET /?token="],"b":{"uri":"GET /?sig="}}
+["GET /?sig=",["bad token:", 5], {"/?token=":3}]
+{'msg': 'bad token:', 'code': 1}
+{"log":"{\"msg\":\"bad token:\",\"code\":1}\n","stream":"stdout"}
+{"log":"{\"msg\":\"say \\\"token\\\":\"}\n","stream":"stdout"}
+{"msg":"\"token\":","n":1}
+{"msg":"unexpected token: {","line":5}
+{"msg":"\"secrets\": [","line":5}
+{"msg":"Unexpected token: '","line":5}
+{"cmd":["mysql","-uroot","-p","mydb"],"msg":"mysql -p"}
+level=error msg="Enter password:" user=bob
+"GET / HTTP/1.1" 200 5 "https://x/?token=" "Mozilla/5.0"
 '''.strip('\n').split('\n')
 
 PEM = b'\n'.join((b'-----BEGIN OPENSSH PRIVATE KEY-----',
@@ -7297,6 +7328,15 @@ HOSTILE_PIECES = (b'password', b'password=', b'password="', b"password='", b'pas
 def revealed(line: str) -> bytes:
     """A line of SECRET_LINES as a log has it."""
     return re.sub('[«»‹›]', '', line).encode()
+
+
+def is_json(line: bytes) -> bool:
+    """Does it parse?"""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 class Masking(Case):
@@ -7329,6 +7369,22 @@ class Masking(Case):
         self.assertEqual(logwatch.mask(rb'{"m":"{\"token\":{\"v\":\"S\"},\"n\":[1]}","password":["S",{}]}'),
                          rb'{"m":"{\"token\":\"[masked]\",\"n\":[1]}","password":"[masked]"}')
         self.assertEqual(logwatch.mask(rb'{"m":"say \"password=abc\" ok"}'), rb'{"m":"say \"password=[masked]\" ok"}')
+
+    def test_a_line_that_parses_still_parses(self) -> None:
+        """The lines of the corpora that are JSON; and each line as a message in JSON, and in JSON within it."""
+        lines = [*map(revealed, SECRET_LINES), *map(str.encode, HARMLESS_LINES)]
+        for line in lines:
+            with self.subTest(line):
+                text, whole = line.decode(), is_json(line)
+                self.assertGreaterEqual(is_json(logwatch.mask(line)), whole)
+                if '{{{' in text or '"cut ' in text:    # what is nested deeper, or cut within, hides the rest
+                    continue
+                for entry in ({'msg': text, 'n': 1}, {'msg': text}, [text, {'k': text}]):
+                    for inner in (json.dumps(entry), json.dumps(entry, separators=(',', ':'))):
+                        for outer in (inner, json.dumps({'log': f'{inner}\n', 'stream': 'stdout'})):
+                            masked = logwatch.mask(outer.encode())
+                            self.assertTrue(is_json(masked), masked)
+                            self.assertEqual(logwatch.mask(masked), masked)
 
     def test_private_key_is_masked_however_a_block_cuts_it(self) -> None:
         lines = (b'first line\n' + PEM + b'last line\n').splitlines(keepends=True)
@@ -7889,7 +7945,7 @@ class MaskedAnswers(Case):
         self.assertEqual(len(shown), len(rows))
         for number, row in enumerate(rows):
             for hidden in re.findall('«(.*?)»|‹(.*?)›', row):
-                found = call(application, lines_url('app', q=max(hidden)), bearer(secret)).text
+                found = call(application, lines_url('app', n=1000, q=max(hidden)), bearer(secret)).text
                 with self.subTest(row, hidden=hidden):
                     self.assertEqual(found, ''.join(f'{line}\n' for line in shown if max(hidden) in line))
                     self.assertTrue(len(max(hidden)) < 3 or f'app[{number}]:' not in found)
