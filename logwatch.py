@@ -4127,10 +4127,11 @@ MASK = b"[masked]"
 _HEX = rb"(?:%|\\u00|\\x)"  # how URLs, JSON, JavaScript and nginx escape a byte
 _QUOTE = rb"""(?:\\{0,3}["']|%b22)""" % _HEX
 _END_TAG = rb"(?:<|&lt;|%b3c)\\?/" % _HEX
-_OPTION = rb"(?P<option>(?<=--)|(?<=--api-)|(?<=--auth-)|(?<=--access-)|(?<=--client-)|(?<=--db-))?"
+_OPTION = (rb"""(?P<option>(?<=[\s"'-]-)|(?<=--api-)|(?<=--auth-)|(?<=--(?:access|client|secret)-)|(?<=--db-)"""
+           rb"|(?<=--admin-)|(?<=--registration-))?")
 # Or as argv: sudo logs "--token x", a JSON list is "--token","x".
 _SEPARATOR = (rb"(?:[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%b3[da])[ \t]{0,8}"
-              rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ ])(?!["']?-)|(?!)))""" % _HEX)
+              rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ \t]{1,4}+)(?!["']?-)|(?<=password)[ ]{1,2}(?=')))""" % _HEX)
 # Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
 _PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
 # A quote that ends a string of JSON (or Python), told by what follows it. Where a value should be, it ends the string
@@ -4143,8 +4144,8 @@ _NESTED = functools.reduce(lambda inner, _: rb"""[\[{(](?:[^\[{(\])}"\\\n]|\\.|"
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
 # nothing of a word follows: "a,b" and "a}b" may be passwords.
 _NEXT = rb"[\w.%%\[\]-]{1,40}(?:=|%b3d)" % _HEX
-_CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b|$)|[)}\]](?![\s,:;)}\]]|%b|$))"""
-              % (_QUOTE, _HEX, _NEXT, _NEXT, _QUOTE, _QUOTE))
+_CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|["'](?=\w)|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b|$)|[)}\]]"""
+              rb"(?![\s,:;)}\]]|%b|$))" % (_QUOTE, _HEX, _NEXT, _NEXT, _QUOTE, _QUOTE))
 _NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
             rb"|failed|granted|incorrect|mismatch)?")
 _NO_SECRET = rb"(?!</|(?:%b|[\[{(<]%b(?:[\])}>]|(?![^\r\n])))\.?(?!%b))" % (_NOTHING, _NOTHING, _CHARACTER)
@@ -4153,16 +4154,19 @@ _PART = rb"""(?:[^\s"'\\;,)}\]]|[,)}\]](?(key)(?![\s,:;)}\]\\"']|$)))"""
 _HEADER_VALUE = (rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b(?:(?!%b)[^\n])*|(?:[\w-]{1,40}[ ]+)?"""
                  rb"(?:(?!,)%b)+)" % (_END, _PART))
 _COOKIES = rb"""(?![,)}\]])(?:%b|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}["'])+""" % _PART
-_SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?![=:] ?\d{1,4}\b))|pwd(?!=[/~])|secret|token"
-                rb"|sess(?:ion)?_?id|key(?:(?<=api.key)|(?<=apikey)|(?<=auth.key)|(?<=private.key)|(?<=access.key)"
-                rb"|(?<=accesskey)|(?<=secret.key)|(?<=secretkey))|sig(?:nature|(?<![a-z0-9]sig)(?!=\d{1,3}\b)))"
-                rb"(?:_?(?:confirmation|hash)|\d{1,2})?")
+_SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?<!--- pass)(?![=:] ?\d{1,4}\b|: (?:test_|http)))"
+                rb"|pwd(?!(?:=|: ?)[/~])|secret|token|sess(?:ion)?[_-]?id|key(?:(?<=ap[ip].key)|(?<=apikey)"
+                rb"|(?<=auth.key)|(?<=(?:private|account|signing|ryption).key)|(?<=(?:access|secret|master)key)"
+                rb"|(?<=(?:(?:access|secret|master).|private|account|signing)key))|sig(?:nature|(?<![a-z0-9]sig)"
+                rb"(?!(?:=|: ?)\d{1,3}\b)))(?:_?(?:confirm(?:ation)?|hash|base|digest|new|repeat|value)|\d{1,2})?")
 # Names in the plural count things ("tokens: 153"), unless a list or object of other than numbers follows. Most words
 # are no names at all ("/password/reset"): what cannot follow one ends the match soonest.
-_NAME_END = rb"""(?:s(?=%b?[ ]?[:=]>?[ ]?[\[{][ ]?(?!(?:["'\\\w.-]{1,48}:[ ]?)?\d)))?(?=[\s"'\\%%\[\],=:>&])""" % _QUOTE
+_NAME_END = rb"""(?:s(?=%b?[ ]?[:=]>?[ ]?[\[{][ ]?(?!(?:["'\\\w.-]{1,48}:[ ]?)?\d)))?(?=[\s"%%-)\[-\]`,=:>])""" % _QUOTE
 # A quoted value: in JSON within JSON the quotes have backslashes, and what is escaped has as many more.
-_STRING = (rb"""(?P<quote>(?P<slash>\\{0,3})(?P<mark>["'])|%b22)(?P<quoted>(?:(?P=slash)\\(?:[^\\"'\n]|(?P=slash)"""
-           rb"""(?:\\|(?P=mark)))|%b5c(?:%b5c|%b22)|(?!(?P=quote)|(?P=mark))[^\n])+)""" % (_HEX, _HEX, _HEX, _HEX))
+# What languages write before a string stays: Some("x"), b'x', crypt('x', SQL's E'x', the shell's $'x'.
+_STRING = (rb"""(?:(?:[a-z_][\w.:]{0,40}\(|[bunefr]{1,2}|\$)(?=\\{0,3}["'][^\s,:;}\])"'\\]))?(?P<quote>"""
+           rb"""(?P<slash>\\{0,3})(?P<mark>["'])|%b22)(?P<quoted>(?:(?P=slash)\\(?:[^\\"'\n]|(?P=slash)(?:\\|(?P=mark"""
+           rb""")))|%b5c(?:%b5c|%b22)|(?P=quote){2}(?=\w)|(?!(?P=quote)|(?P=mark))[^\n])+)""" % ((_HEX,) * 4))
 # An element of XML, bounded, as only its end tag tells it from the usage text of a command.
 _ELEMENT = (rb"(?:[ ][^<>\n]{0,80}+)?(?:>|&gt;|%b3e)(?P<element>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8}+)"
             rb"%b[\w:.-]{0,64}" % (_HEX, _END_TAG, _END_TAG))
@@ -4173,7 +4177,7 @@ def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[byt
 
     The last group, `quoted`, `bare` or `element`, is the value.
     """
-    key = rb"(?P<key>%b|\[?\]|(?:%b5b)?%b5d)?%b%b" % (_QUOTE, _HEX, _HEX, prose, _SEPARATOR)
+    key = rb"(?P<key>%b|`|\[?\]|\[\d\](?==)|\)(?==\()|(?:%b5b\d?)?%b5d)?%b%b" % (_QUOTE, _HEX, _HEX, prose, _SEPARATOR)
     bare = rb"""%b(?P<bare>(?:[\[{(][^\n"'\\)}\]]{0,99}+(?=%b)|%b)?+(?:%b)?)""" % (_NO_SECRET, _END, _NESTED, value)
     return re.compile(rb"%b%b%b(?:%b%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _ENDS, _STRING, bare, _ELEMENT))
 
@@ -4200,10 +4204,11 @@ _ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])|
 _ARGV = re.compile(rb"""(?:(curl)(?=[ "',])|m(?:ysql|ariadb))[^\n;|]{0,120}?[ "']-(?(1)(?:[A-Za-z]{0,8}u|-(?:proxy-)?"""
                    rb"""user)[ "',=]{0,4}[^\s:"']{1,64}:|p(?!%b)["']?(?!,))((?:[^\s"'\\]|\\(?![\\"'nrt]))+)""" % _END)
 _RULES = (
-    *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd)", rb"s(?:ecret|ig|ess(?:ion)?_?id)", rb"token", rb"key")),
+    *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd)", rb"s(?:ecret|ig|ess(?:ion)?[_-]?id)", rb"token", rb"key")),
     _rule(rb"authorization", _assignment(rb"authorization", _HEADER_VALUE)),
     _rule(rb"cookie", _assignment(rb"cookie2?", _COOKIES)),
     _rule(rb"bearer", re.compile(rb"bearer[ \t]+((?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*)")),
+    _rule(b"identified", re.compile(rb"identified (?:with \S+ )?by (?!'%b)%b" % (_END, _STRING)), trigger=b"ideiied"),
     _rule(rb"eyj", re.compile(rb"(eyJ(?:(?<![\w-]eyJ)|(?<=%[0-9A-F]{2}eyJ))[\w-]{16,}+(?:\.[\w-]*+){0,4})"), True),
     *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-)", b"xox", b"k_live_")),
     *(_rule(needle, _ARGV, True) for needle in (rb"curl", rb"m(?:ysql|ariadb)")),
@@ -4234,8 +4239,7 @@ def _unescaped(word: re.Match[bytes]) -> bytes:
 def _found(rule: _Rule, data: bytes, low: bytes) -> Iterator[_Span]:
     text, seen = data if rule.cased else low, rule.needle.search(low)
     while seen:
-        match = rule.secret.match(text, seen.start())
-        if match:
+        if match := rule.secret.match(text, seen.start()):
             start, end = match.span(match.lastindex or 0)
             # A bare JSON number, word, list or object becomes a string: the line must still parse.
             around = match["key"] if match.lastgroup == "bare" and match["key"] in (b'"', b'\\"') else b""
@@ -4263,8 +4267,7 @@ def _orphans(data: bytes) -> Iterator[_Span]:
     padded = b"\n" + data + b"\n"
     for mark in _ORPHAN.finditer(padded):
         line = padded.rfind(b"\n", 0, mark.start()) + 1
-        run = _RUN.search(padded, line, mark.start())
-        if run:
+        if run := _RUN.search(padded, line, mark.start()):
             yield run.start() - 1, run.end() - 1, MASK
             tail = _TAIL.match(padded, mark.end() + run.start() - line)  # the line's head is as long
             if tail and b"\n" not in padded[mark.end():tail.start()]:

@@ -7200,6 +7200,26 @@ password='«S»', "x": 1
 password="«,S»",x="1"
 password="«}S»" secret='«]»'
 password="«: S»"
+SECRET_KEY_BASE=«S» RAILS_MASTER_KEY=«S» APP_KEY=«base64:S=» ENCRYPTION_KEY=«S» SIGNING_KEY=«S»
+AccountName=x;AccountKey=«S==»;EndpointSuffix=core.windows.net
+{"privateKey":"«S»","PrivateKey":"«T»","passwordConfirm":"«S»","password_digest":"«S»"}
+password_new=«S»&password_repeat=«S»&password[0]=«S»&password%5B0%5D=«S»&token_value=«S»
+session-id: «S»
+SET `password`='«S»', `token` = «T»
+CREATE USER bob WITH PASSWORD '«S s»' VALID UNTIL 'x'
+CREATE USER 'bob' IDENTIFIED BY '«S»'; ALTER USER x IDENTIFIED WITH mysql_native_password BY '«S»';
+DETAIL:  Key (reset_token)=«(S)» already exists.
+app --secret-key «S» --admin-password «S» --registration-token «S» -token «S» -password «S»
+app --password  «S» --token	«T»
+password: Some("«S s»")
+{'password': b'«S»', 'token': SecretStr('«S»'), 'secret': u'«S»'}
+UPDATE u SET password = E'«S»', password = N'«S s»', password = crypt('«S»', gen_salt('bf'))
+DB_PASSWORD=$'«S»'
+password = '«it''s S»', x='y'
+/?password=«it'sS»&b=1
+password=«x"S»
+{"msg":"token: «f(»","n":1}
+{"msg":"password: Some(\"«S»\")","n":1}
 key -----BEGIN PRIVATE KEY-----«\nMIIEvQ\nabc==\n»-----END PRIVATE KEY----- end
 '''.strip('\n').split('\n')
 
@@ -7302,6 +7322,15 @@ password: [masked]
 {"cmd":["mysql","-uroot","-p","mydb"],"msg":"mysql -p"}
 level=error msg="Enter password:" user=bob
 "GET / HTTP/1.1" 200 5 "https://x/?token=" "Mozilla/5.0"
+{"m":"wrong password '","n":1}
+{"m":"IDENTIFIED BY '","n":1}
+signing_keys keyboard public_key=x sessions-idle=3 token_type=bearer
+app --password-file /x --password-stdin --token-file y
+PASS: test_foo
+--- PASS: TestFoo (0.00s)
+proxy_pass: http://backend
+pwd: /home/ann
+sig: 11
 '''.strip('\n').split('\n')
 
 PEM = b'\n'.join((b'-----BEGIN OPENSSH PRIVATE KEY-----',
@@ -7322,7 +7351,9 @@ HOSTILE_PIECES = (b'password', b'password=', b'password="', b"password='", b'pas
            b'%', b'%65', b'%41 ', b'token%65 ', b'\\u0065', b'\\x41', b'%3d', b'password=%26a', b'password=none',
            b'tokens":[ "', b'cookie:=""', b'cookie: a;  ', b'curl ', b'curl -uu', b'curl -u a', b'mysql', b'mysql -',
            b'ghp_', b'xoxb-a', b'sk_live_', b'AIza', b':\\/\\/a:b', b'--password","', b'x ' + b'Aa0+' * 16 + b'\n',
-           b'Aa0+' * 10 + b'\n')
+           b'Aa0+' * 10 + b'\n', b'password=a(', b"password=a(a'", b'password=\'\'a', b'secret={","', b'token: [a',
+           b'authorization: digest "', b'identified with a', b"identified by '", b"password '", b'password=a"a',
+           b'(token)=(', b'password[1]=', b'password=' + b'\\' * 64, b'-token ', b'-token \t')
 
 
 def revealed(line: str) -> bytes:
