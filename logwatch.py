@@ -4292,7 +4292,8 @@ def mask(data: bytes) -> bytes:
     characters), lines of 40 or more with nothing else on them, and the shorter one behind such a line are hidden
     wherever they stand; that short one can show where a block begins with it, and lines of other widths where a syslog
     head stands before them. Not hidden: a password of plain words in prose; an object's lines behind its first; what is
-    encoded twice; a URL's password where the URL itself is encoded.
+    encoded twice; a URL's password where the URL itself is encoded; a bearer token of fewer than 8 characters; a quoted
+    value that begins as JSON goes on behind a string's end (`,"`).
     """
     escaped = _ESCAPES[0].search(data) or b"\\" in data and _ESCAPES[1].search(data)
     low = (_WORDS.sub(_unescaped, data) if escaped else data).lower()
