@@ -5789,10 +5789,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._signals.append(number))
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        begun = threading.Barrier(self._workers + 1)        # all workers now: later there may be no thread to be had
-        for _ in range(self._workers):
-            self._pool.submit(begun.wait)
-        begun.wait()
+        self._pool.submit(int).result()         # one worker now, for all that later there may be no thread for
         self._notifier.notify("READY=1")
         while not self._finished(time.monotonic()):
             self._turn()
@@ -6010,8 +6007,9 @@ class Server:
         try:
             pool.submit(self._lent, work, connection)
         except RuntimeError:            # no thread can be started: TasksMax=, memory
-            connection.broken = True
-            self._done.append(connection)
+            if connection.streams:      # else it is in the queue, and the next worker that comes free does it
+                connection.broken = True
+                self._done.append(connection)
 
     def _lent(self, work: Callable[[Connection], object], connection: Connection) -> None:
         """In a worker: do the work, and give the connection back whatever comes of it."""

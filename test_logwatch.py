@@ -1986,8 +1986,8 @@ class Deadlines(Case):
         for wire in wires:
             wire.close()
 
-    def test_what_no_thread_could_be_started_for_is_given_back_once(self) -> None:
-        """It stays in the pool's queue, and a worker that comes free does it all the same."""
+    def test_a_stream_that_no_thread_could_be_started_for_is_given_back_once(self) -> None:
+        """It stays in the pool's queue, and a thread that comes free does it all the same."""
         config = logwatch.load_config({'log-root': [str(scratch())]}, {})
         server = logwatch.Server(lambda: logwatch.Application(config), [], logwatch.Notifier({}))
         for thing in (server._epoll, server._wake_in, server._wake_out):
@@ -2001,14 +2001,14 @@ class Deadlines(Case):
                 server._epoll.register(ours.fileno())
                 if start:
                     stack.enter_context(mock.patch('threading.Thread.start', side_effect=start))
-                connection.keep = False
+                connection.keep, connection.streams = False, True
                 server._lend(connection, work)
                 until(lambda: server._done, 'the connection to be given back')  # noqa: B023 (called at once)
                 server._turn()
                 self.assertEqual(theirs.recv(1), b'')
-        server._pool.shutdown()
+        server._streams.shutdown()
         server._turn()
-        self.assertEqual((work.call_count, server._busy), (2, 0))
+        self.assertEqual((work.call_count, server._streaming), (2, 0))
 
     def test_a_file_that_cannot_be_read_after_all_is_closed(self) -> None:
         """Truncated since it was opened, or no memory for what comes next."""
@@ -2021,6 +2021,17 @@ class Deadlines(Case):
                 before = os.listdir('/proc/self/fd')
                 self.assertProblem(call(application, target), 503)
                 self.assertEqual(os.listdir('/proc/self/fd'), before)
+
+    def test_a_request_that_no_thread_can_be_started_for_waits_for_a_worker(self) -> None:
+        server = self.serve('--rate', '0', root=plant(scratch(), {'app.log': numbered(1, 9)}))
+        server.get('/logs/app')
+        used = server.status('Threads')
+        limit = resource.prlimit(server.process.pid, resource.RLIMIT_DATA)
+        resource.prlimit(server.process.pid, resource.RLIMIT_DATA, (1024 * (server.status('VmData') + 4096), limit[1]))
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:      # a thread's stack is 8 MiB
+            replies = list(pool.map(lambda _: server.get('/logs/app?n=3'), range(30)))
+        resource.prlimit(server.process.pid, resource.RLIMIT_DATA, limit)
+        self.assertEqual(({reply.status for reply in replies}, server.status('Threads')), ({200}, used))
 
     def test_what_is_our_want_is_503_and_what_is_our_defect_500(self) -> None:
         for error, status in ((MemoryError(), 503), (RuntimeError("can't start new thread"), 503),
@@ -2341,11 +2352,11 @@ class ServiceManager(Case):
         self.assertEqual(notified.heard('WATCHDOG=1'), [])
 
     def test_the_heartbeat_is_the_accept_loops_own(self) -> None:
-        """There is no thread beside it and the workers, so nothing else can beat on while the loop hangs."""
+        """There is no thread beside it and a worker, so nothing else can beat on while the loop hangs."""
         notified = self.notified()
         server = self.serve(environ={'NOTIFY_SOCKET': notified.name, 'WATCHDOG_USEC': '200000'})
         until(lambda: notified.heard('WATCHDOG=1'), 'a heartbeat')
-        self.assertEqual(server.status('Threads'), 1 + 8)
+        self.assertEqual(server.status('Threads'), 1 + 1)
 
     def test_a_missing_notification_socket_stops_nothing(self) -> None:
         server = self.serve(environ={'NOTIFY_SOCKET': '/nonexistent/notify', 'WATCHDOG_USEC': 'soon'})
