@@ -4990,7 +4990,9 @@ def hiding(site: Site, request: Request) -> Hide | None:
     if request.token and "raw" in request.token.scopes:
         return None
     steps = ([mask] if site.config.mask else []) + ([pseudonyms(site.key)] if site.config.pseudonyms else [])
-    return (lambda data: functools.reduce(lambda shown, step: step(shown), steps, data)) if steps else None
+    # The last block is remembered: it is hidden to be searched, and hidden again to be shown.
+    hide = functools.lru_cache(maxsize=1)(lambda data: functools.reduce(lambda shown, step: step(shown), steps, data))
+    return hide if steps else None
 
 
 def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: Matches | None,
