@@ -5016,7 +5016,7 @@ class Torture:
         self.mode, self.rounds = mode, rounds
         self.chance = random.Random(mode)
         self.home = scratch()
-        self.log = plant(scratch(), {'app.log': 'line 0\n'}) / 'app.log'
+        self.log = plant(scratch(), {'app.log': 'line 0.\n'}) / 'app.log'
         self.written = 0
         self.complaints = ''
         self.cut_short = 0      # rotated files that were written to while they were compressed
@@ -5038,7 +5038,7 @@ class Torture:
         while not self._stop.is_set():
             for _ in range(self.chance.randint(1, 30)):
                 self.written += 1
-                file.write(b'%s line %d\n' % (b'x' * self.chance.randint(0, 200), self.written))
+                file.write(b'%s line %d.\n' % (b'x' * self.chance.randint(0, 200), self.written))
             if not self._is_the_live_one(file) and self.chance.random() < .2:
                 file.close()
                 file = self.log.open('ab', 0)
@@ -5071,7 +5071,14 @@ class Torture:
     def on_disk(self) -> set[int]:
         """The numbers that there are: copytruncate itself loses some."""
         rows = b''.join(whole_lines(read_with_tools(path)) for path in self.log.parent.iterdir()).splitlines()
-        return {int(row.split()[-1]) for row in rows}
+        return {number for row in rows for number in self.numbers(row.decode())}
+
+    def numbers(self, message: str) -> list[int]:
+        """The number of a line; none for one that was torn as logrotate copied it in the midst of a write."""
+        match = re.search(r'line (\d+)\.$', message)
+        if not match and 'copytruncate' not in self.mode:
+            raise AssertionError(f'{self.mode}: {message!r}')
+        return [int(match[1])] if match else []
 
 
 class Witness(NamedTuple):
@@ -5111,7 +5118,8 @@ class RotationTorture(Case):
                 cursor = document['oldest']
                 continue
             self.assertEqual(reply.status, 200, document)
-            witness.seen.extend(int(entry['message'].split()[-1]) for entry in document['entries'])
+            for entry in document['entries']:
+                witness.seen.extend(torture.numbers(entry['message']))
             cursor = str(urllib.parse.parse_qs(document['next'][1:])['after'][0])
             if over and not document['entries']:
                 return
@@ -5129,7 +5137,7 @@ class RotationTorture(Case):
                 if 'event' in event:
                     witness.seen.extend([None] if event['event'] == 'gap' else [])
                 elif 'data' in event:
-                    witness.seen.append(int(json.loads(event['data'])['message'].split()[-1]))
+                    witness.seen.extend(torture.numbers(json.loads(event['data'])['message']))
             cursor = stream.last_id() or cursor
             idle += over and not stream.last_id()
 
