@@ -873,12 +873,9 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         fd = os.open(parts[-1], OPEN_FILE, dir_fd=folder)
     except FileNotFoundError:
         raise Moved(path) from None
-    except PermissionError:
-        if found and not found.st_size and 0 <= time.time() - found.st_ctime < NEW_SECONDS:
-            raise Moved(path) from None
-        raise why_denied(path) from None
     except OSError as error:
-        raise why_unopened(path, error) from None
+        new = found and not found.st_size and 0 <= time.time() - found.st_ctime < NEW_SECONDS
+        raise (Moved(path) if new and isinstance(error, PermissionError) else why_unopened(path, error)) from None
     except Unreadable as error:
         raise Unreadable(f"{path}: {error.reason}", error.fix) from None
     finally:

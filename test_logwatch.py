@@ -400,6 +400,20 @@ class Server:
     def wire(self) -> Wire:
         return Wire(self.address)
 
+    def descriptors(self) -> int:
+        """How many it has open."""
+        return len(os.listdir(f'/proc/{self.process.pid}/fd'))
+
+    @contextlib.contextmanager
+    def limited(self, kind: int, most: int) -> Iterator[None]:
+        """With less of something than it may have, for a while."""
+        soft, hard = resource.prlimit(self.process.pid, kind)
+        resource.prlimit(self.process.pid, kind, (most, hard))
+        try:
+            yield
+        finally:
+            resource.prlimit(self.process.pid, kind, (soft, hard))
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -1960,12 +1974,9 @@ class Deadlines(Case):
         with server.wire() as wire:
             wire.send(LIVEZ)
             wire.answer()
-            used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
-            soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, hard))
-            wire.send(head_bytes('/logs/app'))
-            self.assertProblem(wire.answer(), 503)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            with server.limited(resource.RLIMIT_NOFILE, server.descriptors()):
+                wire.send(head_bytes('/logs/app'))
+                self.assertProblem(wire.answer(), 503)
         until(lambda: server.get('/logs/app').status == 200, 'answers again')
 
     def test_without_descriptors_an_answer_under_way_goes_on(self) -> None:
@@ -1975,13 +1986,10 @@ class Deadlines(Case):
             slow.send(head_bytes('/logs/big/raw'))
             until(lambda: ' 200 ' in slow.socket.recv(64, socket.MSG_PEEK).decode('latin-1'), 'the first of it')
             until(lambda: answers_livez(server.address), 'a loop that has it back from its worker')
-            used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
-            soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used + 1, hard))
-            wires = [server.wire() for _ in range(20)]
-            began = time.monotonic()
-            until(lambda: time.monotonic() > began + 1.5, 'a second and a half of EMFILE')
-            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            with server.limited(resource.RLIMIT_NOFILE, server.descriptors() + 1):
+                wires = [server.wire() for _ in range(20)]
+                began = time.monotonic()
+                until(lambda: time.monotonic() > began + 1.5, 'a second and a half of EMFILE')
             self.assertEqual(len(slow.answer().body), (server.root / 'big.log').stat().st_size)
         for wire in wires:
             wire.close()
@@ -2026,11 +2034,9 @@ class Deadlines(Case):
         server = self.serve('--rate', '0', root=plant(scratch(), {'app.log': numbered(1, 9)}))
         server.get('/logs/app')
         used = server.status('Threads')
-        limit = resource.prlimit(server.process.pid, resource.RLIMIT_DATA)
-        resource.prlimit(server.process.pid, resource.RLIMIT_DATA, (1024 * (server.status('VmData') + 4096), limit[1]))
-        with concurrent.futures.ThreadPoolExecutor(6) as pool:      # a thread's stack is 8 MiB
+        with (server.limited(resource.RLIMIT_DATA, 1024 * (server.status('VmData') + 4096)),
+              concurrent.futures.ThreadPoolExecutor(6) as pool):      # a thread's stack is 8 MiB
             replies = list(pool.map(lambda _: server.get('/logs/app?n=3'), range(30)))
-        resource.prlimit(server.process.pid, resource.RLIMIT_DATA, limit)
         self.assertEqual(({reply.status for reply in replies}, server.status('Threads')), ({200}, used))
 
     def test_what_is_our_want_is_503_and_what_is_our_defect_500(self) -> None:
@@ -5484,12 +5490,9 @@ class RealJournal(Case):
         with server.wire() as wire:
             wire.send(LIVEZ)
             wire.answer()
-            used = len(os.listdir(f'/proc/{server.process.pid}/fd'))
-            soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used, hard))
-            wire.send(head_bytes('/logs/journal'))
-            self.assertProblem(wire.answer(), 503)
-            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            with server.limited(resource.RLIMIT_NOFILE, server.descriptors()):
+                wire.send(head_bytes('/logs/journal'))
+                self.assertProblem(wire.answer(), 503)
             wire.send(head_bytes('/logs/journal'))
             self.assertEqual(wire.answer().status, 200)
 
