@@ -159,6 +159,7 @@ DRAIN_SECONDS = 8.0             # after SIGTERM; below TimeoutStopSec=10 of the 
 LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their way on kept-alive connections
 CONNECTIONS_MAX = 512           # of LimitNOFILE=1024 in the shipped unit, the rest for logs
 SLOW_MAX = 8                    # answers that wait for slow clients, each with its lines in memory
+WORKERS_SHARE = 2               # of one client's requests: Python runs one thread at a time, and more make others wait
 QUEUE_MAX = 64                  # requests waiting for a worker; the next one is told 503
 PIPELINE_MAX = 16               # requests answered from one read before other connections have their turn
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
@@ -5990,13 +5991,9 @@ class Server:
             self._start_waiting()
 
     def _start_waiting(self) -> None:
-        """Start what waits for a worker, the longest first; but of one client a good third of what there is room for.
-
-        More of its requests at once would hardly end sooner, as Python runs one thread at a time; others wait longer.
-        """
-        share = self._workers // 3 + 1
+        """Start what waits for a worker, the longest first; of one client no more than WORKERS_SHARE."""
         for connection, work in list(self._waiting):
-            if self._running[connection.owner] < share:
+            if self._running[connection.owner] < WORKERS_SHARE:
                 self._waiting.remove((connection, work))
                 self._running[connection.owner] += 1
                 self._submit(self._pool, connection, work)
