@@ -962,8 +962,20 @@ Recall = Callable[[Callable[[str, File], Any], str, File], Any]
 
 def make_recall() -> Recall:
     """A function of (look, root, file) that says look(root, file), or, while the file stays as it is, what that said
-    before; of the FACTS_MAX files asked for last."""
-    return functools.lru_cache(maxsize=FACTS_MAX)(lambda look, root, file: look(root, file))
+    before; of the FACTS_MAX files asked for last. A log that grows takes the place of what it was."""
+    @functools.lru_cache(maxsize=FACTS_MAX)
+    def known(look: Callable[[str, File], Any], root: str, parts: tuple[str, ...]) -> list[tuple[File, Any]]:
+        return []
+
+    def recall(look: Callable[[str, File], Any], root: str, file: File) -> Any:
+        last = known(look, root, file.parts)
+        for then, fact in last[:]:
+            if then == file:
+                return fact
+        fact = look(root, file)
+        last[:] = [(file, fact)]
+        return fact
+    return recall
 
 
 CONTROL = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b"))      # what no text is full of
@@ -6287,10 +6299,16 @@ def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: 
 # --------------------------------------------------------------------------------------------------------------------
 # command line: serve, get, check, token, config
 # --------------------------------------------------------------------------------------------------------------------
-def return_free_memory() -> None:
-    """Give back what compiling this file took: glibc keeps 10 MB of it, a third of the whole process, until told to."""
-    with contextlib.suppress(OSError, AttributeError):      # a libc without malloc_trim(3)
-        ctypes.CDLL(None).malloc_trim(0)
+M_ARENA_MAX = -8                # malloc.h
+
+
+def save_memory() -> None:
+    """Give back what compiling this file took: glibc keeps 10 MB of it, a third of the whole process, until told to.
+    And have one heap for all threads, which take turns anyway: one for each keeps another 10 MB."""
+    with contextlib.suppress(OSError, AttributeError):      # a libc without mallopt(3) and malloc_trim(3)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.malloc_trim(0)
 
 
 Reread = Callable[..., Config]      # reads the configuration again, with another environment if one is given
@@ -6327,7 +6345,7 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
     addresses = [config.listen, *(parse_address(socket_address(listener)) for listener in listeners)]
     server = Server(lambda: Application(require_token(reread(), addresses)), listeners, notifier)
     places = " and ".join(socket_address(listener) for listener in listeners)
-    return_free_memory()
+    save_memory()
     write_stderr(f"logwatch {__version__} serving on {places if 'unix:' in places else 'http://' + places}\n")
     server.run()
     return 0
