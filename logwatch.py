@@ -651,6 +651,8 @@ def parse_rotation(name: str) -> Rotation:
 def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
     """The files of a set, oldest first: by number or by date where all rotated ones have it, else by time."""
     listed = [(parse_rotation(file.parts[-1]), file) for file in files]
+    if len(listed) < 2:
+        return tuple(file for _, file in listed)
     rotated = [rotation for rotation, file in listed if not file.live]
     numbered = all(rotation.number.isdigit() for rotation in rotated)
     dated = all(rotation.date for rotation in rotated)
@@ -957,6 +959,18 @@ def log_name(folders: Sequence[str], stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", joined).lstrip("._@:+~-") or "log"
 
 
+@functools.lru_cache(maxsize=1)
+def discovered_patterns(root: str, sets: tuple[tuple[str, ...], ...]) -> Mapping[tuple[str, ...], Pattern]:
+    """The pattern of each rotation set below root, by its folders and its live file's name; binary ones left out."""
+    names = {parts: log_name(parts[:-1], parts[-1]) for parts in sets if not BINARY_NAME.fullmatch(parts[-1])}
+    counts = collections.Counter(names.values())
+    for parts, name in names.items():
+        if counts[name] > 1:        # none has it then: whom a token lets read one must not get the other
+            names[parts] += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=3).hexdigest()
+    return {parts: Pattern(name, root, tuple(map(glob.escape, parts[:-1])), glob.escape(parts[-1]))
+            for parts, name in names.items()}
+
+
 Recall = Callable[[Callable[[str, File], Any], str, File], Any]
 
 
@@ -1085,17 +1099,10 @@ class Catalogue:
         sets: dict[tuple[str, ...], list[File]] = {}
         for file in itertools.islice(walk(root, (), closed), FILES_MAX):
             sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
-        found: dict[str, tuple[Pattern, Log]] = {}
-        names = {parts: log_name(parts[:-1], parts[-1]) for parts in sorted(sets)
-                 if not BINARY_NAME.fullmatch(parts[-1])}
-        counts = collections.Counter(names.values())
-        for parts, name in names.items():
-            if counts[name] > 1:        # none has it then: whom a token lets read one must not get the other
-                name += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=3).hexdigest()
-            pattern = Pattern(name, root, tuple(map(glob.escape, parts[:-1])), glob.escape(parts[-1]))
-            found.setdefault(name, (pattern, Log(name, root, finished(sets[parts]))))
+        patterns = discovered_patterns(root, tuple(sorted(sets)))
+        found = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
         shut = [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
-        return list(found.values()), shut
+        return found, shut
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
