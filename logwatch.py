@@ -725,18 +725,30 @@ def allowed(access: Access, uid: int, gids: frozenset[int], want: int) -> bool:
     return access.mode & want == want
 
 
+@functools.cache
+def maps_all_ids() -> bool:
+    """Whether this user namespace knows every id, as the first one does; that of PrivateUsers=yes knows its own."""
+    with open("/proc/self/gid_map", "rb") as file:
+        return sum(int(line.split()[2]) for line in file) >= 2**32 - 1
+
+
+def is_unmapped(number: int) -> bool:
+    """Whether an id is not the real one, but what the kernel shows for all that this namespace does not know."""
+    return number == OVERFLOW_ID and not maps_all_ids()
+
+
 def user_name(uid: int) -> str:
     """Return the name of a user, or the number where there is none (DynamicUser without libnss-systemd)."""
     try:
-        return "(unknown in this sandbox)" if uid == OVERFLOW_ID != os.geteuid() else pwd.getpwuid(uid).pw_name
+        return "(unknown in this sandbox)" if is_unmapped(uid) else pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
 
 def group_name(gid: int) -> str:
-    """Return the name of a group; the number where there is none; what OVERFLOW_ID stands for."""
+    """Return the name of a group; the number where there is none; or what stands for unmapped ones."""
     try:
-        return "(unknown in this sandbox)" if gid == OVERFLOW_ID else grp.getgrgid(gid).gr_name
+        return "(unknown in this sandbox)" if is_unmapped(gid) else grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
 
@@ -771,11 +783,11 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
         return f"chmod u+{letter} {where}"
     if any(tag == _ACL_USER and who == uid and bits & want == want for tag, bits, who in access.acl):
         return f"{ACL_TOOL}setfacl -m m::{letter} {where}"
-    if access.mode >> 3 & want == want and access.gid == OVERFLOW_ID:
+    if access.mode >> 3 & want == want and is_unmapped(access.gid):
         return _join(f'"$(stat -c %G {where})"', user)
     if access.mode >> 3 & want == want and access.gid not in gids and group_name(access.gid) not in _POWERFUL:
         return _join(group_name(access.gid), user)
-    if access.gid in gids and access.gid != OVERFLOW_ID:
+    if access.gid in gids and not is_unmapped(access.gid):
         return f"chmod g+{letter} {where}"
     again = f" && setfacl -d -m u:{user}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
     return f"{ACL_TOOL}setfacl -m {entry}" + (again if want == READ else "")
@@ -783,12 +795,17 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
 
 def _denied(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> Finding:
     verb = {READ: "read", ENTER: "enter the folder of", READ | ENTER: "list"}[want]
-    mapped = access.gid != OVERFLOW_ID  # else nobody here can tell whether it is one's own group
+    mapped = not is_unmapped(access.gid)  # else nobody here can tell whether it is one's own group
     part = "owner" if uid == access.uid else "others" if access.gid not in gids else "group" if mapped else "this user"
     return Finding(path, f"{user_name(uid)} may not {verb} it",
                    f'{quoted(path)} is {_said(access)}, which gives {part} no {_LETTERS[want]}; '
                    f'{user_name(uid)} (uid {uid}) is in the groups {_group_names(gids)}',
                    _grant(path, access, uid, gids, want))
+
+
+def own_groups() -> frozenset[int]:
+    """The groups of this process."""
+    return frozenset({os.getegid(), *os.getgroups()})
 
 
 def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
@@ -797,7 +814,7 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
     Symbolic links in the folders are followed, the last part never (as the catalogue opens). Asked about the running
     process itself, the kernel has the last word: it also knows the sandbox, and ids that are not mapped here.
     """
-    mine = uid == os.geteuid() and gids >= {os.getegid(), *os.getgroups()}
+    mine = uid == os.geteuid() and gids >= own_groups()
 
     def granted(name: str, access: Access, want: int) -> bool:
         return os.access(name, want, effective_ids=True) if mine else allowed(access, uid, gids, want)
@@ -817,7 +834,7 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
                        f"logwatch.py --log NAME={quoted(os.path.realpath(real))}")
     if granted(real, entry, READ):
         return None
-    if mine and allowed(entry, uid, gids - {OVERFLOW_ID}, READ):
+    if mine and allowed(entry, uid, frozenset(gid for gid in gids if not is_unmapped(gid)), READ):
         return Finding(path, f"{user_name(uid)} may not read it", f"{_said(entry)} allows it: the unit (ProtectHome=, "
                        "InaccessiblePaths=) or AppArmor forbids", f"systemctl cat {SERVICE_USER}; journalctl -k")
     return _denied(path, entry, uid, gids, READ)
@@ -825,7 +842,7 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
 
 def why_denied(path: str) -> Unreadable:
     """Why this process may not read `path`, and the command that mends it."""
-    finding = why_unreadable(path, os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+    finding = why_unreadable(path, os.geteuid(), own_groups())
     if not finding:
         return Unreadable(f"{path}: permission denied")
     return Unreadable(f"{finding.what}: {finding.why}", finding.fix)
@@ -2667,6 +2684,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
 # --------------------------------------------------------------------------------------------------------------------
 # rotation: what logrotate will do to a log
 # --------------------------------------------------------------------------------------------------------------------
+LOGROTATE_CONF = "/etc/logrotate.conf"
 _DIRECTIVES = frozenset({"create", "su", "copytruncate", "copy", "olddir", "ignoreduplicates", "tabooext", "taboopat",
                          "dateext", "compress", "rotate", "missingok"})
 _SCRIPTS = frozenset({"prerotate", "postrotate", "firstaction", "lastaction", "preremove"})
@@ -2735,7 +2753,7 @@ def _configuration(path: str) -> str | Finding:
             text = file.read(LOGROTATE_BYTES).decode("utf-8", "surrogateescape") if stat.S_ISREG(entry.st_mode) else ""
     except (OSError, ValueError) as error:
         return Finding(path, "cannot be read", f"logrotate configuration: {error}", f"ls -l {quoted(path)}")
-    if entry.st_mode & 0o022 or entry.st_uid not in (0, OVERFLOW_ID):
+    if entry.st_mode & 0o022 or not (entry.st_uid == 0 or is_unmapped(entry.st_uid)):
         return Finding(path, "is ignored by logrotate", "it is not owned by root, or writable by group or others",
                        f"chown root: {quoted(path)} && chmod go-w {quoted(path)}")
     return text
@@ -2859,13 +2877,23 @@ def _lost(path: str, stanza: Stanza, then: Access, uid: int, gids: frozenset[int
     good = next((name for name in map(group_name, gids) if name in ("adm", SERVICE_USER)), "adm")
     root = su.split()[:1] in ([], ["root"], ["0"])
     trap = "" if root else f' ("su {su}" overrules the owner and group in "create")'
-    owner = user_name(then.uid) if then.uid != OVERFLOW_ID else f"$(stat -c %U {quoted(path)})"
+    owner = user_name(then.uid) if not is_unmapped(then.uid) else f"$(stat -c %U {quoted(path)})"
     lines = [f"su {su.split()[0]} {good}"] if trap else []
     fix = f"in {stanza.where} write:\n\t" + "\n\t".join([*lines, f"create 0640 {owner} {good}"])
     if not trap and then.mode & 0o040 and then.gid not in gids and group_name(then.gid) not in _POWERFUL:
         fix = _join(group_name(then.gid), user_name(uid))
     return Finding(path, "will be unreadable after the next rotation", f"{stanza.where} leaves it {_said(then)}{trap}; "
                    f"{user_name(uid)} is in the groups {_group_names(gids)}", fix)
+
+
+def loss(path: str, stanza: Stanza, uid: int, gids: frozenset[int]) -> Finding | None:
+    """Return why a log that this user can read now cannot be read after its next rotation. Raises OSError."""
+    now, then = access_of(path), predict(path, stanza).access
+    # In a sandbox one's own groups have no numbers: no false alarm about a group; run as root, the check is exact.
+    known = gids.union([then.gid] if then and any(map(is_unmapped, gids)) else [])
+    if then and allowed(now, uid, gids, READ) and not allowed(then, uid, known, READ):
+        return _lost(path, stanza, then, uid, gids)
+    return None
 
 
 def _habits(path: str, stanzas: Sequence[Stanza]) -> Iterator[Finding]:
@@ -2893,19 +2921,15 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
             return []
         return [Finding(path, "grows for ever", "no logrotate stanza names it", "write to /etc/logrotate.d/local:\n"
                         f"{quoted(path)} {{\n\tweekly\n\trotate 4\n\tmissingok\n\tcreate 0640 root adm\n}}")]
+    findings = list(_habits(path, found))
     try:
-        now, fate = access_of(path), predict(path, found[0])
+        fate, lost = predict(path, found[0]), loss(path, found[0], uid, gids)
     except OSError:  # why_unreadable() reports it
         return []
-    findings = list(_habits(path, found))
     if fate.how == "fails":
         findings.append(Finding(path, "will not be rotated", f"{found[0].where}: {fate.why}",
                                 f'logrotate -d {quoted(found[0].where.rpartition(":")[0])}'))
-    # In a sandbox one's own groups have no numbers: no false alarm about a group; run as root, the check is exact.
-    then = gids.union([fate.access.gid] if fate.access and OVERFLOW_ID in gids else [])
-    if fate.access and allowed(now, uid, gids, READ) and not allowed(fate.access, uid, then, READ):
-        findings.append(_lost(path, found[0], fate.access, uid, gids))
-    return findings
+    return findings + ([lost] if lost else [])
 
 # --------------------------------------------------------------------------------------------------------------------
 # host: what the kernel says about this box
@@ -4806,13 +4830,32 @@ def log_problem(log: Log) -> Unreadable | None:
     return log.problem
 
 
-def unreadable_checks(logs: Sequence[Log]) -> Iterator[Check]:
-    """The check of logs that cannot be read: one that was readable before rotation is the classic."""
-    problems = [(log.name, problem) for log in logs if (problem := log_problem(log))]
-    for name, problem in problems:
-        fix = f"; {problem.fix}" if problem.fix else ""
-        yield Check("logs", name, 1.0, "", "warn", "", f"log {name} cannot be read: {problem.reason}{fix}")
-    if not problems:
+@functools.lru_cache(maxsize=1)
+def rotations(minute: int) -> Sequence[Stanza]:
+    """logrotate's configuration as it is this minute."""
+    return load_logrotate(LOGROTATE_CONF)[0]
+
+
+def log_outlook(log: Log) -> Finding | None:
+    """What logrotate's next run will take from us: a log that can be read today, and from midnight on no more."""
+    path = os.path.join(log.root, *log.files[-1].parts) if log.files else ""
+    stanzas = matching(path, rotations(int(time.time() // 60))) if os.geteuid() else []     # root can read all
+    with contextlib.suppress(OSError):
+        return loss(path, stanzas[0], os.geteuid(), own_groups()) if stanzas else None
+    return None
+
+
+def log_checks(logs: Sequence[Log]) -> Iterator[Check]:
+    """The check of logs that cannot be read, or soon will not be: one that was readable before rotation is the
+    classic."""
+    found = [(log.name, log_problem(log), log_outlook(log)) for log in logs]
+    for name, problem, outlook in found:
+        if problem:
+            fix = f"; {problem.fix}" if problem.fix else ""
+            yield Check("logs", name, 1.0, "", "warn", "", f"log {name} cannot be read: {problem.reason}{fix}")
+        elif outlook:
+            yield Check("logs", name, 0.0, "", "warn", "", f"log {name} {outlook.what}: {outlook.why}; {outlook.fix}")
+    if not any(problem or outlook for _, problem, outlook in found):
         yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
 
 
@@ -4894,7 +4937,7 @@ class Site:
         with self._count_lock:
             if time.monotonic() > self._counted + TALLY_SECONDS:
                 self.count_logs()
-            self._log_checks = [*unreadable_checks(self._logs),
+            self._log_checks = [*log_checks(self._logs),
                                 *self._rates.checks(self.tallies.values(), self._health)]
             self._judged = time.monotonic()
 
@@ -4928,10 +4971,13 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
     packing = log.files[-1].packing if log.files else ""
     problem = log_problem(log) if packing in ("", "gz") else Unreadable(
         f"only {packing} files are left of it, and these are not read")
-    survey = survey_of(site.catalogue.recall, log)
-    return {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
-            "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
-            "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
+    survey, outlook = survey_of(site.catalogue.recall, log), None if problem else log_outlook(log)
+    row = {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
+           "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
+           "readable": problem is None}
+    if problem:
+        return row | {"reason": problem.reason, "fix": problem.fix}
+    return row | ({"reason": f"{outlook.what}: {outlook.why}", "fix": outlook.fix} if outlook else {})
 
 
 def journal_state(name: str) -> dict[str, object]:
@@ -4967,9 +5013,10 @@ def may_see(request: Request, name: str) -> bool:
 def log_row(row: Mapping[str, object], width: int) -> str:
     """A row of the catalogue as text."""
     line = f"{row['name']:<{width}} {row['bytes']:>12} {row['last'] or '-':<29} {row['format']}"
-    if row["readable"]:
+    if "reason" not in row:
         return line + "\n"
-    return f"{line}\n    not readable: {row['reason']}\n" + (f"    fix: {row['fix']}\n" if row["fix"] else "")
+    kind = "warning" if row["readable"] else "not readable"
+    return f"{line}\n    {kind}: {row['reason']}\n" + (f"    fix: {row['fix']}\n" if row["fix"] else "")
 
 
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
@@ -6180,7 +6227,7 @@ def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
     Raises KeyError where root asks and there is no such user.
     """
     if os.geteuid():
-        return os.geteuid(), frozenset({os.getegid(), *os.getgroups()})
+        return os.geteuid(), own_groups()
     entry = pwd.getpwnam(user)
     primary = {one.gr_gid for one in grp.getgrall() if one.gr_name == unit_property("Group")} or {entry.pw_gid}
     named = unit_property("SupplementaryGroups").split()
@@ -6282,7 +6329,7 @@ def probe(url: str, stream: str) -> list[Finding]:
     return findings
 
 
-def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: str = "/etc/logrotate.conf",
+def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: str = LOGROTATE_CONF,
           private: Iterable[str] = (), listen: str = "", unit: str = "", url: str = "",
           stream: str = "") -> list[Finding]:
     """Return everything that is wrong for the service user `uid`, `gids`; see service_identity() and ran_as().

@@ -330,7 +330,7 @@ class Server:
     """
 
     def __init__(self, *options: str, root: Path | None = None, listen: str = '127.0.0.1:0', user: int = 0,
-                 environ: Mapping[str, str] | None = None, constants: Mapping[str, float] | None = None,
+                 environ: Mapping[str, str] | None = None, constants: Mapping[str, float | str] | None = None,
                  inherit: socket.socket | None = None, wrap: Sequence[str] = ()) -> None:
         self.home = scratch()
         self.root = root or self.home
@@ -349,7 +349,7 @@ class Server:
         self.address = self._await_ready()
 
     @staticmethod
-    def _command(argv: list[str], constants: dict[str, float], user: int) -> list[str]:
+    def _command(argv: list[str], constants: dict[str, float | str], user: int) -> list[str]:
         if not constants and not user:
             return [sys.executable, '-I', str(PROGRAM), *argv]
         return [sys.executable, '-I', '-c', BOOT, json.dumps([str(HERE), constants, user, argv])]
@@ -6602,6 +6602,24 @@ class LogChecks(Case):
         (root / 'shut.log').chmod(0o644)
         until(lambda: server.get('/health/logs').json()['status'] == 'pass', 'the pass after the mend')
 
+    @requires('root')
+    def test_a_log_that_logrotate_will_close_to_us_is_a_warning_while_it_is_still_readable(self) -> None:
+        root = plant(scratch(), {'soon.log': 'line\n', 'kept.log': 'line\n'})
+        conf = scratch() / 'logrotate.conf'
+        conf.write_text(f'{root}/soon.log {{\n create 0640 root adm\n}}\n'
+                        f'{root}/kept.log {{\n create 0644 root adm\n}}\n')
+        conf.chmod(0o644)
+        server = self.serve(root=root, user=NOBODY, constants={'LOGROTATE_CONF': str(conf)})
+        row, = server.get('/health/logs').json()['checks']['logs:value']
+        self.assertEqual((row['status'], row['componentId'], row['observedValue']), ('warn', 'soon', 0))
+        self.assertRegex(row['output'], 'log soon will be unreadable after the next rotation: .*root:adm 0640.*; '
+                         'usermod -aG adm nobody')
+        kept, soon = server.get('/logs?format=json').json()['logs']
+        self.assertEqual((kept['readable'], 'reason' in kept, soon['readable']), (True, False, True))
+        self.assertEqual(soon['fix'], 'usermod -aG adm nobody')
+        self.assertIn(f'\n    warning: {soon["reason"]}\n    fix: {soon["fix"]}\n', server.get('/logs').text)
+        self.assertEqual(server.get('/logs/soon').text, 'line\n')
+
     def test_a_rate_of_nothing_is_unknown(self) -> None:
         root = plant(scratch(), {'access.log': ''})
         server = self.serve(root=root, constants={'TALLY_SECONDS': 0.1, 'VERDICT_SECONDS': 0.1})
@@ -8410,6 +8428,7 @@ class WhyUnreadable(LogrotateBox):
         with mock.patch('os.access', lambda name, want, effective_ids: want == logwatch.ENTER):
             self.assertIn('AppArmor', self.why(path, me, os.geteuid()).why)
 
+    @mock.patch('logwatch.maps_all_ids', lambda: False)      # as with PrivateUsers=yes
     def test_an_unmapped_group_is_asked_of_the_path(self) -> None:
         access = logwatch.Access(0, 65534, stat.S_IFREG | 0o640)
         found = logwatch._denied('/var/log/syslog', access, ME, frozenset({65534, ME}), logwatch.READ)
@@ -8622,6 +8641,7 @@ class Foretold(LogrotateBox):
         self.assertEqual(self.rotate(conf).returncode, 0)
         self.assertTrue(may_read(path, ME, me))
 
+    @mock.patch('logwatch.maps_all_ids', lambda: False)      # as with PrivateUsers=yes
     def test_in_a_sandbox_no_group_is_accused_but_0600_is(self) -> None:
         self.folder()
         path = self.log(mode=0o644)
