@@ -58,6 +58,7 @@ import hashlib
 import hmac
 import html
 import http
+import io
 import ipaddress
 import itertools
 import json
@@ -2934,7 +2935,6 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
 # --------------------------------------------------------------------------------------------------------------------
 # host: what the kernel says about this box
 # --------------------------------------------------------------------------------------------------------------------
-READ_CHUNK = 1 << 17          # bytes a read: most files of /proc in one call
 STATVFS_DEADLINE = 0.4        # s after which no more mounts are asked: kubelet gives a whole probe 1 s
 STATVFS_PATIENCE = 0.2        # s without all answers after which the mount in turn counts as stuck
 STUCK_MAX = 8                 # threads that dead mounts may hold; node_exporter #578 lost 830
@@ -2954,8 +2954,9 @@ VEILED = ("/home", "/root", "/run/user")      # what ProtectHome covers
 MAY_HANG = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs")      # asked last
 MOUNT_LINE = re.compile(rb"^(\d+) (\d+) (\d+:\d+) \S+ (\S+) (\S+) (?:\S+ )*?- (\S+) (\S*) (\S*)$", re.MULTILINE)
 OCTAL = re.compile(rb"\\([0-7]{3})")
-VMSTAT_LINE = re.compile(rb"^(oom_kill|pgpg\S*|pswp\S*|pg\S*fault\S*) (\d+)$", re.MULTILINE)      # as node_exporter
-KEEP_NETSTAT = re.compile(
+MEMINFO_LINE = re.compile(r"^(.+): *(\d+)( kB)?$", re.MULTILINE)
+KEPT_NAME = re.compile(       # of vmstat, netstat, snmp and snmp6, as node_exporter
+    r"oom_kill|(pgpg|pswp|pg.*fault).*|"
     r".*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)|"
     r"TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)|"
     r"Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)|"
@@ -3008,11 +3009,6 @@ Job = tuple[Sequence[str], dict[str, Answer], threading.Lock]      # mount point
 Pressure = dict[str, dict[str, float]]
 
 
-def parse_vmstat(data: bytes) -> dict[str, int]:
-    """/proc/vmstat → {'oom_kill': 0, 'pgfault': 5}, some lines."""
-    return {name.decode(): int(value) for name, value in VMSTAT_LINE.findall(data)}
-
-
 def parse_stat(data: bytes) -> dict[str, tuple[int, ...]]:
     """/proc/stat → {'cpu': jiffies, 'cpu0': jiffies, 'ctxt': (5,)}; jiffies are ordered as CPU_MODES, then guests."""
     rows = (line.split(None, 11)[:11] for line in data.decode().splitlines())      # `intr` goes on for thousands
@@ -3026,8 +3022,7 @@ def parse_table(data: bytes) -> list[list[str]]:
 
 def parse_meminfo(data: bytes) -> dict[str, int]:
     """/proc/meminfo → {'MemTotal': bytes, 'Active(anon)': bytes, 'HugePages_Total': pages}."""
-    rows = (line.partition(":") for line in data.decode().splitlines())
-    return {name: int(text[:-3]) << 10 if text.endswith(" kB") else int(text) for name, _, text in rows}
+    return {name: int(number) << (10 if unit else 0) for name, number, unit in MEMINFO_LINE.findall(data.decode())}
 
 
 def parse_pressure(data: bytes) -> Pressure:
@@ -3036,31 +3031,25 @@ def parse_pressure(data: bytes) -> Pressure:
             for who, *pairs in parse_table(data)}
 
 
-@functools.lru_cache(maxsize=1024)
-def kept_name(name: str) -> str:
-    """'Tcp_InSegs' or 'Ip6InOctets' → node_exporter's name for it, '' for what it leaves out."""
-    name = SNMP6_NAME.sub(r"\1_", name)
-    return name if KEEP_NETSTAT.fullmatch(name) else ""
-
-
 @functools.lru_cache(maxsize=256)
 def kept_columns(header: str) -> list[tuple[int, str]]:
-    """'Tcp: InSegs OutSegs' → place and name of the columns that node_exporter keeps."""
-    protocol, *names = header.split()
-    whole = enumerate((f"{protocol[:-1]}_{name}" for name in names), 1)
-    return [(place, name) for place, name in whole if kept_name(name)]
+    """'Tcp: RtoMin InSegs' or 'Ip6Unknown Ip6InOctets' → place and node_exporter's name of what it keeps."""
+    protocol, _, names = header.rpartition(": ")
+    whole = [f"{protocol}_{name}" if protocol else SNMP6_NAME.sub(r"\1_", name) for name in names.split()]
+    return [(place, name) for place, name in enumerate(whole) if KEPT_NAME.fullmatch(name)]
 
 
 def parse_netstat(data: bytes) -> dict[str, int]:
     """/proc/net/snmp and netstat, a line of names, then a line of values → {'Tcp_InSegs': 5}."""
     lines = data.decode().splitlines()
-    rows = ((kept_columns(names), values.split()) for names, values in zip(lines[::2], lines[1::2]))
+    rows = ((kept_columns(names), values.split()[1:]) for names, values in zip(lines[::2], lines[1::2]))
     return {name: int(values[place]) for columns, values in rows for place, name in columns}
 
 
-def parse_snmp6(data: bytes) -> dict[str, int]:
-    """/proc/net/snmp6, a name and a value on each line → {'Ip6_InOctets': 5}."""
-    return {name: int(value) for name, value in ((kept_name(name), value) for name, value in parse_table(data)) if name}
+def parse_pairs(data: bytes) -> dict[str, int]:
+    """/proc/vmstat and net/snmp6, a name and a value on each line → {'oom_kill': 0}, {'Ip6_InOctets': 5}."""
+    fields = data.decode().split()
+    return {name: int(fields[2 * place + 1]) for place, name in kept_columns(" ".join(fields[::2]))}
 
 
 def parse_net_dev(data: bytes) -> dict[str, list[int]]:
@@ -3194,27 +3183,46 @@ class Host:
         self.cpu_floor: dict[str, tuple[int, ...]] = {}            # highest jiffies served, by CPU
         self.tables = [name for name in ("mountinfo", "1/mountinfo") if os.access(f"{proc}/{name}", os.R_OK)]
         self._mounts: tuple[bytes, Mounts] | None = None
-        self._seldom: dict[str, tuple[int, bytes | str]] = {}      # file → minute, its text or why it is absent
+        self._kept: tuple[int, dict[str, Any]] = (0, {})           # see kept()
+        self._files: dict[str, io.FileIO] = {}                     # of PROC, as many as there are names in the code
+        self._reading = threading.Lock()
+
+    def __del__(self) -> None:
+        for file in self._files.values():       # a reload makes a new host; requests in hand may still use this one
+            file.close()
+
+    def kept(self, minute: int) -> dict[str, Any]:
+        """What was looked up in this minute, and is good for all of it."""
+        if self._kept[0] != minute:
+            self._kept = minute, {}
+        return self._kept[1]
 
     def recall(self, name: str, minute: int) -> bytes:
-        """A file below PROC, where it changes seldom as it was this minute."""
-        then, data = self._seldom.get(name, (None, b""))
-        if then != minute:
+        """A file below PROC, where it changes seldom, or is absent, as it was this minute."""
+        kept = self.kept(minute)
+        data = kept.get(name)
+        if data is None:
             try:
                 data = self.read(name)
             except Absent as error:
                 data = str(error)
             if name in SELDOM or isinstance(data, str):
-                self._seldom[name] = minute, data
+                kept[name] = data
         if isinstance(data, str):
             raise Absent(data)
-        return data
+        return cast(bytes, data)
 
     def read(self, name: str) -> bytes:
-        """A file below PROC, whole; below net/, that of the host's network: PrivateNetwork leaves PROC/net empty."""
-        if name.startswith("net/") and not self.bound:
-            return self.slurp(f"{self.proc}/1/{name}", f"{self.proc}/{name}")
-        return self.slurp(f"{self.proc}/{name}")
+        """A file below PROC, whole; below net/, that of the host's network: PrivateNetwork leaves PROC/net empty.
+
+        It stays open: the kernel takes longer to open one than to write its text, 60 µs below net/.
+        """
+        folders = ("1/", "") if name.startswith("net/") and not self.bound else ("",)
+        with self._reading:
+            file = self._files.pop(name, None) or self._open(*(f"{self.proc}/{folder}{name}" for folder in folders))
+            data = self._whole(file)        # fails where its module was unloaded: then it is opened anew the next time
+            self._files[name] = file
+            return data
 
     def read_sys(self, name: str) -> str:
         """A file below SYS, without the newline at its end."""
@@ -3229,32 +3237,36 @@ class Host:
             self._mounts = table, compare_mounts(f"{self.proc}/{source}", table, own)
         return self._mounts[1]
 
-    def slurp(self, *paths: str) -> bytes:
-        """The first of these files that opens, whole."""
-        for path in paths:
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-                break
-            except OSError as error:
-                hidden = self._why(path, error)
-        else:
-            raise hidden
+    def slurp(self, path: str) -> bytes:
+        """A file, whole."""
+        with self._open(path) as file:
+            return self._whole(file)
+
+    def _open(self, *paths: str) -> io.FileIO:
+        """The first of these files that opens."""
+        *others, last = paths
+        for path in others:
+            with contextlib.suppress(OSError):
+                return io.FileIO(path)
         try:
-            data = part = os.read(fd, READ_CHUNK)
-            while part:      # a seq_file answers in pieces
-                part = os.read(fd, READ_CHUNK)
-                data += part
-            return data
+            return io.FileIO(last)
         except OSError as error:
-            off = error.errno == errno.EOPNOTSUPP      # PSI is built in, but off by psi=0
-            raise Hidden("switched off in this kernel" if off else f"{path}: {error.strerror}") from error
-        finally:
-            os.close(fd)
+            raise self._why(last, error) from error
+
+    def _whole(self, file: io.FileIO) -> bytes:
+        """All of an open file, as it is now."""
+        try:
+            file.seek(0)
+            return file.readall()
+        except OSError as error:
+            raise self._why(str(file.name), error) from error
 
     def _why(self, path: str, error: OSError) -> Hidden:
         """Name what takes a file away, as far as the outside of it tells."""
         if isinstance(error, PermissionError):
             return Hidden(f"denied: this user may not read {path}")
+        if error.errno == errno.EOPNOTSUPP:     # PSI is built in, but off by psi=0
+            return Hidden("switched off in this kernel")
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return Hidden(f"{path}: {error.strerror}")
         if path.startswith(f"{self.proc}/") and not os.path.exists(f"{self.proc}/stat"):
@@ -3268,12 +3280,13 @@ class Facts:
     def __init__(self, host: Host, now: float | None = None) -> None:
         self.host = host
         self.now = time.time() if now is None else now
+        self.minute = int(self.now // 60)
         self._parsed: dict[str, object] = {}
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T:
         """parse(PROC/name). The same name always goes with the same parser."""
         if name not in self._parsed:
-            self._parsed[name] = parse(self.host.recall(name, int(self.now // 60)))
+            self._parsed[name] = parse(self.host.recall(name, self.minute))
         return cast(T, self._parsed[name])
 
     def find(self, name: str, parse: Callable[[bytes], T]) -> T | None:
@@ -3563,9 +3576,8 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
                     f'{mount.point} {text}{", and writes no more" if stopped else ""}')
 
 
-@functools.lru_cache(maxsize=4)
-def memory_limits(host: Host, minute: int) -> list[tuple[str, int]]:
-    """cgroup v2 path and limit of this process's group and those above it that have one; read once a minute."""
+def memory_limits(host: Host) -> list[tuple[str, int]]:
+    """cgroup v2 path and limit of this process's group and those above it that have one."""
     own, found = "/", []
     with contextlib.suppress(Hidden):
         own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
@@ -3577,7 +3589,10 @@ def memory_limits(host: Host, minute: int) -> list[tuple[str, int]]:
 
 def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
     """cgroup v2 path, limit, use without page cache, of the groups with a limit."""
-    for group, limit in memory_limits(facts.host, int(facts.now // 60)):
+    kept = facts.host.kept(facts.minute)
+    if "memory.max" not in kept:
+        kept["memory.max"] = memory_limits(facts.host)
+    for group, limit in kept["memory.max"]:
         with contextlib.suppress(*UNREADABLE):
             lines = facts.host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines()
             cache = dict(line.split() for line in lines)
@@ -3632,7 +3647,7 @@ def oom_units(sys: str, kills: int) -> str:
 
 def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
     """OOM kills since boot, with the units; warns for a while after the last, or after boot where that is not known."""
-    kills, boot = facts.get("vmstat", parse_vmstat)["oom_kill"], facts.now - facts.uptime
+    kills, boot = facts.get("vmstat", parse_pairs)["oom_kill"], facts.now - facts.uptime
     if health.oom is None or kills < health.oom[0]:
         health.oom = kills, boot
     elif kills > health.oom[0]:
@@ -3658,7 +3673,7 @@ def check_reboot(facts: Facts, health: Health) -> Iterator[Check]:
     """Debian's flag file, and where nobody writes that, a kernel in /boot newer than the running one."""
     root, running = facts.host.root, os.uname().release
     reasons = ["/run/reboot-required is there"] if os.path.exists(f"{root}/run/reboot-required") else []
-    if os.path.isdir(f"{root}/boot") and (newer := newer_kernel(f"{root}/boot", running, int(facts.now // 60))):
+    if os.path.isdir(f"{root}/boot") and (newer := newer_kernel(f"{root}/boot", running, facts.minute)):
         reasons.append(f"kernel {newer} is installed, {running} runs")
     text = "reboot needed: " + "; ".join(reasons) if reasons else "no reboot needed"
     yield Check("reboot", "", int(bool(reasons)), "", "warn" if reasons else "pass", "", text)
@@ -3860,9 +3875,8 @@ def render(samples: Iterable[Sample], helps: Mapping[str, str] = MappingProxyTyp
     """Prometheus text format 0.0.4: the samples of one metric stand together, in the order of their first one."""
     found: dict[str, list[str]] = {}
     for name, labels, value in samples:
-        if name not in found:
-            found[name] = [head_text(name, helps.get(name, ""))]
-        found[name].append(f"{name}{label_text(labels)} {value!r}" if labels else f"{name} {value!r}")
+        lines = found.get(name) or found.setdefault(name, [head_text(name, helps.get(name, ""))])
+        lines.append(f"{name}{label_text(labels)} {value!r}" if labels else f"{name} {value!r}")
     return "\n".join([line for lines in found.values() for line in lines] + [""]).encode(errors="replace")
 
 
@@ -3923,20 +3937,17 @@ def quiet(host: Host, name: str) -> str:
         return ""
 
 
-@functools.lru_cache(maxsize=256)
-def network_facts(host: Host, device: str, minute: int) -> Mapping[str, str]:
-    """What changes seldom, read once a minute: a file of sysfs costs 10 µs."""
-    return {file: quiet(host, f"class/net/{device}/{file}") for file in NETWORK_FACTS}
-
-
 def collect_netclass(facts: Facts) -> Iterator[Sample]:
     """/sys/class/net shows the network of this process: if the host has more devices than that, it is another one."""
     devices = sorted(os.listdir(f"{facts.host.sys}/class/net"))
     if not set(facts.get("net/dev", parse_net_dev)) <= set(devices):
         raise Hidden("hidden by PrivateNetwork")
+    kept = facts.host.kept(facts.minute)
     for device in devices:
-        text = {file: quiet(facts.host, f"class/net/{device}/{file}") for file in NETWORK_STATE}
-        text |= network_facts(facts.host, device, int(facts.now // 60))
+        folder = f"class/net/{device}"
+        if folder not in kept:      # a file of sysfs costs 10 µs
+            kept[folder] = {file: quiet(facts.host, f"{folder}/{file}") for file in NETWORK_FACTS}
+        text = kept[folder] | {file: quiet(facts.host, f"{folder}/{file}") for file in NETWORK_STATE}
         label = (("device", device),)
         yield "node_network_up", label, int(text["operstate"] == "up")
         for file, (name, factor) in NETCLASS.items():
@@ -4040,7 +4051,7 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "netdev": lambda facts: columns("device", NET_COLUMNS, facts.get("net/dev", parse_net_dev).items()),
     "netstat": lambda facts: plain("node_netstat_", {
         **facts.get("net/snmp", parse_netstat), **facts.get("net/netstat", parse_netstat),
-        **(facts.find("net/snmp6", parse_snmp6) or {})}.items()),
+        **(facts.find("net/snmp6", parse_pairs) or {})}.items()),
     "pressure": lambda facts: plain("node_pressure_", (
         (f'{name}_{"waiting" if who == "some" else "stalled"}_seconds_total', row["total"] / 1e6)
         for name in ("cpu", "io", "memory", "irq")
@@ -4060,7 +4071,7 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
         ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
         for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table)] if table
         for place, queue in enumerate(("tx", "rx"))),
-    "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_vmstat).items()),
+    "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_pairs).items()),
 }
 
 

@@ -5756,7 +5756,7 @@ class KernelText(Case):
         text = b'Tcp: RtoMin InSegs\nTcp: 200 8\nIpExt: InOctets InNoRoutes\nIpExt: 5 6\n'
         self.assertEqual(logwatch.parse_netstat(text),
                          {'Tcp_InSegs': 8, 'IpExt_InOctets': 5})
-        self.assertEqual(logwatch.parse_snmp6(b'Ip6InOctets \t5\nIp6Foo 1\nUdpLite6InErrors 2\nUdp6NoPorts 3\n'),
+        self.assertEqual(logwatch.parse_pairs(b'Ip6InOctets \t5\nIp6Foo 1\nUdpLite6InErrors 2\nUdp6NoPorts 3\n'),
                          {'Ip6_InOctets': 5, 'UdpLite6_InErrors': 2, 'Udp6_NoPorts': 3})
 
     def test_words_for_people(self) -> None:
@@ -6137,11 +6137,11 @@ class HiddenFacts(HostCase):
         self.assertNotIn('node_filesystem_size_bytes', self.metrics(host))      # node_exporter leaves overlay out
 
     def test_a_denied_file_is_denied(self) -> None:
-        with mock.patch('os.open', side_effect=PermissionError(13, 'Permission denied')):
+        with mock.patch('io.FileIO', side_effect=PermissionError(13, 'Permission denied')):
             self.assertRaisesRegex(logwatch.Hidden, 'denied: this user may not read .*/stat', self.host().read, 'stat')
 
     def test_a_want_of_descriptors_is_no_fault_of_the_kernel(self) -> None:
-        with mock.patch('os.open', side_effect=OSError(24, 'Too many open files')):
+        with mock.patch('io.FileIO', side_effect=OSError(24, 'Too many open files')):
             self.assertRaisesRegex(logwatch.Hidden, '/stat: Too many open files', self.host().read, 'stat')
 
     def test_what_is_absent_or_seldom_changes_is_read_again_in_the_next_minute(self) -> None:
@@ -6155,8 +6155,30 @@ class HiddenFacts(HostCase):
             pid_max.write_text('99\n')
 
     def test_psi_off_is_said(self) -> None:
-        with mock.patch('os.read', side_effect=OSError(95, 'Operation not supported')):
+        with mock.patch('io.FileIO') as file:
+            file.return_value.readall.side_effect = OSError(95, 'Operation not supported')
             self.assertRaisesRegex(logwatch.Hidden, 'switched off in this kernel', self.host().read, 'pressure/cpu')
+
+    def test_a_file_of_a_module_that_was_unloaded_and_loaded_again_is_opened_anew(self) -> None:
+        gone, again = mock.Mock(), mock.Mock()
+        gone.readall.side_effect = [b'1', b'2', OSError(5, 'Input/output error')]
+        again.readall.return_value = b'3'
+        host = self.host()
+        with mock.patch('io.FileIO', side_effect=[gone, again]):
+            self.assertEqual((host.read('x'), host.read('x')), (b'1', b'2'))
+            self.assertRaisesRegex(logwatch.Hidden, 'Input/output error', host.read, 'x')
+            self.assertEqual(host.read('x'), b'3')
+
+    def test_a_host_that_is_gone_holds_no_file_open(self) -> None:
+        def opened() -> list[str]:
+            targets = (os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd'))
+            return [target for target in targets if target.startswith(str(self.folder))]
+
+        host = self.host()
+        self.metrics(host)
+        self.assertGreater(len(opened()), 20)
+        del host
+        self.assertEqual(opened(), [])
 
     def test_private_network_hides_sysfs_but_not_the_bound_counters(self) -> None:
         host = self.host()
@@ -9727,9 +9749,9 @@ class Fuzzed(Case):
         self.fuzz(case)
 
     def test_the_kernels_files_are_understood_or_hidden(self) -> None:
-        parsers = {'parse_meminfo': ['meminfo'], 'parse_vmstat': ['vmstat'], 'parse_stat': ['stat'],
+        parsers = {'parse_meminfo': ['meminfo'], 'parse_pairs': ['vmstat', '1/net/snmp6'], 'parse_stat': ['stat'],
                    'parse_pressure': ['pressure/cpu'],
-                   'parse_netstat': ['1/net/snmp', '1/net/netstat'], 'parse_snmp6': ['1/net/snmp6'],
+                   'parse_netstat': ['1/net/snmp', '1/net/netstat'],
                    'parse_net_dev': ['1/net/dev'],
                    'parse_conntrack': ['1/net/stat/nf_conntrack'], 'parse_mountinfo': ['1/mountinfo'],
                    'parse_table': ['diskstats']}
