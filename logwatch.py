@@ -1022,6 +1022,9 @@ def is_text(root: str, file: File) -> bool:
         return True
     with os.fdopen(fd, "rb") as opened:
         try:
+            now = os.fstat(fd)
+            if now.st_ino != file.ino or now.st_size < file.size:
+                return True             # rotated since it was listed: an empty one in its place says nothing
             if file.packing == "gz":
                 return b"\0" not in gzip.GzipFile(fileobj=opened).read1(SNIFF_BYTES)
             head = opened.read(SNIFF_BYTES).lstrip(b"\0")
@@ -1081,6 +1084,9 @@ class Catalogue:
             return [self._list(pattern) for pattern in self._configured.values()]
         began = time.monotonic()
         found, self._closed = self._discover()
+        here = {pattern[1:] for pattern, _ in found}        # readdir(3) may miss what is renamed meanwhile: look again
+        found += [(pattern, log) for pattern in self._discovered.values()
+                  if pattern[1:] not in here and (log := self._list(pattern)).files]
         texts = [(pattern, log) for pattern, log in found if self._is_text(log)]
         self._discovered = {pattern.name: pattern for pattern, _ in texts}
         took = time.monotonic() - began

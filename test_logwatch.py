@@ -2553,6 +2553,37 @@ class Catalogue(Case):
                 self.assertEqual(call(application, '/logs/app').text, ''.join(
                     f'line {number}\n' for number in range(len(names.split()))))
 
+    def test_a_log_that_is_rotated_while_it_is_listed_is_not_missed(self) -> None:
+        root = plant(scratch(), {'app.log': 'text\n', 'other.log': 'text\n'})
+        application = make_application('--log-root', str(root))
+        open_below = logwatch.open_below
+
+        def rotated(folder: str, parts: Sequence[str]) -> int:
+            if parts[-1] == 'app.log' and not (root / 'app.log.1').exists():
+                (root / 'app.log').rename(root / 'app.log.1')
+                (root / 'app.log').touch()
+            return open_below(folder, parts)
+
+        with mock.patch('logwatch.open_below', rotated):
+            self.assertEqual(set(self.catalogue(application)), {'app', 'other'})
+        self.assertTrue((root / 'app.log.1').exists())
+        self.assertEqual(call(application, '/logs/app').text, 'text\n')
+
+    def test_a_log_that_one_listing_misses_stays(self) -> None:
+        """readdir(3) may do so while a file is renamed."""
+        root = plant(scratch(), {'app.log': 'text\n', 'other.log': 'text\n'})
+        application = make_application('--log-root', str(root))
+        self.assertEqual(set(self.catalogue(application)), {'app', 'other'})
+        walk = logwatch.walk
+
+        def careless(*arguments: Any) -> Iterator[logwatch.File]:
+            return (file for file in walk(*arguments) if file.parts != ('app.log',))
+
+        with mock.patch('logwatch.walk', careless):
+            self.assertEqual(set(self.catalogue(application)), {'app', 'other'})
+            (root / 'app.log').unlink()
+            self.assertEqual(set(self.catalogue(application)), {'other'})
+
     def test_a_packed_file_beside_its_plain_one_is_not_read_twice(self) -> None:
         root = plant(scratch(), {'app.log': 'c\n', 'app.log.1': 'b\n', 'app.log.2': 'a\n', 'app.log.2.gz': 'a\n'})
         (root / 'app.log.1.gz').write_bytes(gzip.compress(b'b\n')[:12])
