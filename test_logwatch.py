@@ -6255,6 +6255,12 @@ class VerdictShapes(HostCase):
         self.assertEqual(first, 'fail: /var 99 % used, 1 GiB left (limit 3 % and 5 GiB); '
                                 'load 9 9 5 on 2 cores (limit 2 per core)')
 
+    def test_text_calls_nothing_well_that_it_does_not_know(self) -> None:
+        first, *rows = logwatch.health_text(self.verdict(self.host(without=('pressure',)))).splitlines()
+        self.assertIn('?     io-pressure      not on this kernel', rows)
+        counted = sum(row.startswith('pass  ') for row in rows)
+        self.assertIn(f'is well by {counted} checks', first)
+
     def test_a_verdict_without_its_worst_check_is_better(self) -> None:
         host = self.host(statvfs=statvfs_of(SIZES | {'/var': (100, 1, 1)}))
         verdict = self.verdict(host)
