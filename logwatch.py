@@ -5677,17 +5677,17 @@ def access_line(peer: str, request: str, status: int, size: int, seconds: float)
     return f"{peer} {ascii(request[:200])} {status} {size} {seconds * 1000:.1f}ms\n"
 
 
-def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
+def frames(response: Response, keep: bool, bodiless: bool, chunks: bool) -> Iterator[bytes]:
     """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
     than its Content-Length: the connection must not go on."""
     if isinstance(response.body, bytes):
         head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
-        yield head if request.method == "HEAD" else head + response.body
+        yield head if bodiless else head + response.body
         return
     length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-    chunked = length is None and request.chunks
+    chunked = length is None and chunks
     head = render_head(response, keep, None, chunked)
-    if request.method == "HEAD":
+    if bodiless:
         yield head
         return
     size = 0
@@ -5706,12 +5706,13 @@ def frames(request: Request, response: Response, keep: bool) -> Iterator[bytes]:
 
 
 class Sending:
-    """An answer on its way to a client, as far as the socket takes it."""
+    """An answer on its way to a client, as far as the socket takes it; `line`: the method and path that it is to."""
 
-    def __init__(self, request: Request, response: Response, keep: bool, started: float) -> None:
-        self.request, self.response, self.started = request, response, started
+    def __init__(self, response: Response, peer: str, line: str, keep: bool, started: float,
+                 chunks: bool = True) -> None:
+        self.response, self.peer, self.line, self.started = response, peer, line, started
         self.sent = 0
-        self._frames = frames(request, response, keep)
+        self._frames = frames(response, keep, line.startswith("HEAD "), chunks)
         self._rest = b""
 
     def push(self, sock: socket.socket) -> bool:
@@ -5977,9 +5978,9 @@ class Server:
         for connection in list(self._connections.values()):
             if not connection.busy and now > connection.deadline:
                 if connection.buffer and not connection.sending:
-                    late = Problem(408, f"the request's head took longer than {HEADER_SECONDS:.0f} s")
-                    self._say(connection, problem_response(late), "", False, now)
-                self._close(connection)
+                    self._reject(connection, Problem(408, f"the request's head took longer than {HEADER_SECONDS:g} s"))
+                else:
+                    self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         if self._connections.pop(connection.sock.fileno(), None):
@@ -6042,15 +6043,17 @@ class Server:
         prepared = self.application.prepare(request)
         if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
             prepared = problem_response(Problem(503, "too many requests or streams at once", retry=5))
+        line = f"{request.method} {request.path}"
         if isinstance(prepared, Response):
-            line = f"{request.method} {request.path}"
-            going = self._say(connection, prepared, line, keep, started, request.peer)
+            going = self._say(connection, Sending(prepared, request.peer, line, keep, started)) and keep
             if not going:
                 self._close(connection)
             return going
-        work = functools.partial(self._stream if prepared.streams else self._work, prepared.run, request, started)
+        make = functools.partial(Sending, peer=request.peer, line=line, keep=keep and not prepared.streams,
+                                 started=started, chunks=request.chunks)
         connection.streams, connection.owner = prepared.streams, peer_key(request.peer)
-        self._lend(connection, work)
+        work = self._stream if prepared.streams else self._work
+        self._lend(connection, lambda connection: work(connection, make(prepared.run())))
         return False
 
     def _is_full(self, call: Call, owner: str) -> bool:
@@ -6103,34 +6106,26 @@ class Server:
     def _reject(self, connection: Connection, problem: Problem, head: bytes = b"") -> None:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
         line = head.partition(b"\r\n")[0].partition(b"?")[0].decode("latin-1")
-        self._say(connection, problem_response(problem), line, False, time.monotonic())
+        self._say(connection, Sending(problem_response(problem), connection.peer, line, False, time.monotonic()))
         with contextlib.suppress(OSError):
             connection.sock.shutdown(socket.SHUT_WR)        # so that a reset does not overtake the answer
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
 
-    def _say(self, connection: Connection, response: Response, line: str, keep: bool, started: float,
-             peer: str = "") -> bool:
-        """Send a small answer at once. Whether the connection may go on; one that does not take it may not."""
-        body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-        head = render_head(response, keep, len(body) if response.status != 304 else None, False)
-        data = head if line.startswith("HEAD ") else head + body
+    def _say(self, connection: Connection, sending: Sending) -> bool:
+        """Send a small answer at once. Whether all of it was taken: who does not take it is not waited for."""
         try:
-            sent = connection.sock.send(data)
+            return sending.push(connection.sock)
         except OSError:
-            sent = 0
-        self._record(peer or connection.peer, line, response.status, sent, started)
-        return keep and sent == len(data)
-
-    def _record(self, peer: str, line: str, status: int, size: int, started: float) -> None:
-        if self._log:
-            write_stderr(access_line(peer, line, status, size, time.monotonic() - started))
+            return False
+        finally:
+            self._finish(sending)
 
     # Workers -----------------------------------------------------------------------------------------------------
 
-    def _work(self, run: Callable[[], Response], request: Request, started: float, connection: Connection) -> None:
-        """In a worker: make the answer, and send as much of it as the client takes at once."""
-        connection.sending = Sending(request, run(), connection.keep, started)
+    def _work(self, connection: Connection, sending: Sending) -> None:
+        """In a worker: send as much of an answer as the client takes at once."""
+        connection.sending = sending
         self._push(connection)
 
     def _push(self, connection: Connection) -> None:
@@ -6140,9 +6135,8 @@ class Server:
             connection.sending = None
             self._finish(sending)
 
-    def _stream(self, run: Callable[[], Response], request: Request, started: float, connection: Connection) -> None:
+    def _stream(self, connection: Connection, sending: Sending) -> None:
         """In a thread of its own: send an answer that does not end, as it comes."""
-        sending = Sending(request, run(), False, started)
         connection.broken = True                # a stream is the last answer of its connection
         writable = select.poll()
         writable.register(connection.sock, select.POLLOUT)
@@ -6154,9 +6148,9 @@ class Server:
 
     def _finish(self, sending: Sending) -> None:
         close_body(sending.response.body)
-        request = sending.request
-        line = f"{request.method} {request.path}"
-        self._record(request.peer, line, sending.response.status, sending.sent, sending.started)
+        if self._log:
+            seconds = time.monotonic() - sending.started
+            write_stderr(access_line(sending.peer, sending.line, sending.response.status, sending.sent, seconds))
 
     def _take_back(self, connection: Connection) -> None:
         """Have a connection again that a worker had."""
