@@ -5862,8 +5862,7 @@ class Server:
         self._wake_in, self._wake_out = socket.socketpair()
         self._accepting, self._accept_at = False, 0.0       # and when to accept again, after EMFILE
         self._stop_at: float | None = None
-        self._busy = self._streaming = 0        # connections with workers, or waiting for one; and with streams
-        self._waiting: list[tuple[Connection, Callable[[Connection], object]]] = []
+        self._waiting: list[tuple[Connection, Callable[[Connection], object]]] = []     # for a worker
         self._running: collections.Counter[str] = collections.Counter()     # by client: with workers
         self._signals: collections.deque[int] = collections.deque()
 
@@ -6059,17 +6058,14 @@ class Server:
     def _is_full(self, call: Call, owner: str) -> bool:
         """Whether there is no room for a call: in all, or for this client, who may take a part of it."""
         if call.streams:
-            own = sum(one.streams and one.owner == owner for one in self._connections.values())
-            return self._streaming >= FOLLOWERS_MAX or own >= FOLLOWERS_SHARE
-        waiting = sum(connection.owner == owner for connection, _ in self._waiting)
-        return self._busy >= self._workers + QUEUE_MAX or waiting >= QUEUE_MAX // 2
+            streams = [one.owner for one in self._connections.values() if one.streams]
+            return len(streams) >= FOLLOWERS_MAX or streams.count(owner) >= FOLLOWERS_SHARE
+        waiting = [connection.owner for connection, _ in self._waiting]
+        busy = len(waiting) + self._running.total()
+        return busy >= self._workers + QUEUE_MAX or waiting.count(owner) >= QUEUE_MAX // 2
 
     def _lend(self, connection: Connection, work: Callable[[Connection], object]) -> None:
         """Give a connection to a worker, out of sight of the loop."""
-        if connection.streams:
-            self._streaming += 1
-        else:
-            self._busy += 1
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
         if connection.streams:
@@ -6156,10 +6152,7 @@ class Server:
         """Have a connection again that a worker had."""
         if not connection.busy:         # a worker came free, and did after all what no thread could be started for
             return
-        if connection.streams:
-            self._streaming -= 1
-        else:
-            self._busy -= 1
+        if not connection.streams:
             self._running[connection.owner] -= 1
             self._running += collections.Counter()      # forgets who has none
             self._start_waiting()
@@ -6214,7 +6207,7 @@ class Server:
         worked on until the deadline."""
         if self._stop_at is None:
             return False
-        at_work = self._busy or self._streaming or any(connection.sending for connection in self._connections.values())
+        at_work = any(connection.busy or connection.sending for connection in self._connections.values())
         return now > self._stop_at + (DRAIN_SECONDS if at_work else LAME_SECONDS)
 
 # --------------------------------------------------------------------------------------------------------------------

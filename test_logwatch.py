@@ -2016,7 +2016,7 @@ class Deadlines(Case):
                 self.assertEqual(theirs.recv(1), b'')
         server._streams.shutdown()
         server._turn()
-        self.assertEqual((work.call_count, server._streaming), (2, 0))
+        self.assertEqual((work.call_count, server._connections), (2, {}))
 
     def test_a_file_that_cannot_be_read_after_all_is_closed(self) -> None:
         """Truncated since it was opened, or no memory for what comes next."""
