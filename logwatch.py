@@ -5813,16 +5813,12 @@ def socket_address(listener: socket.socket) -> str:
 class Connection:
     """A client: its socket, what it sent and was not answered yet, and until when it may stay silent."""
 
-    __slots__ = ("broken", "buffer", "busy", "deadline", "keep", "local", "owner", "peer", "sending", "since", "sock",
-                 "streams", "waiting")
-
     def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
         self.sock, self.peer, self.local = sock, peer, local
         self.buffer = b""
         self.busy = self.streams = False        # with a worker; with a thread of its own
         self.keep, self.broken = True, False    # open for a further request behind this one; not to be used any more
         self.owner = ""                 # whose request it is, to share the workers
-        self.waiting = True             # for the first byte of a request
         self.sending: Sending | None = None     # what it is slow to take
         self.grant(HEADER_SECONDS, now)
 
@@ -5857,7 +5853,7 @@ class Server:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._connections: dict[int, Connection] = {}
         self._done: collections.deque[Connection] = collections.deque()     # that workers are through with, for now
-        self._again: set[Connection] = set()    # with whole requests left in their buffers
+        self._again: set[Connection] = set()    # with more requests in their buffers, perhaps
         self._epoll = select.epoll()
         self._wake_in, self._wake_out = socket.socketpair()
         self._accepting, self._accept_at = False, 0.0       # and when to accept again, after EMFILE
@@ -5941,7 +5937,7 @@ class Server:
             except ConnectionError:
                 continue                # gone before we came: one dead client must not stop the loop (CVE-2022-31015)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno in EXHAUSTED:
                     self._accept_at = time.monotonic() + 1.0
                     self._drop_idlest()
                 return
@@ -5999,8 +5995,7 @@ class Server:
         if not data:
             self._close(connection)
             return
-        if connection.waiting:
-            connection.waiting = False
+        if not connection.buffer:       # the first bytes of a request
             connection.grant(HEADER_SECONDS, time.monotonic())
         connection.buffer += data
         self._serve(connection)
@@ -6009,29 +6004,26 @@ class Server:
         """Answer the requests that are whole in the buffer, until one needs a worker."""
         for _ in range(PIPELINE_MAX):
             head, end, rest = connection.buffer.partition(b"\r\n\r\n")
+            if len(head) > HEADERS_BYTES:
+                self._reject(connection, Problem(431, f"the request's head is longer than {HEADERS_BYTES} bytes"))
+                return
             if not end:
                 break
             connection.buffer = rest
             connection.grant(HEADER_SECONDS, time.monotonic())
             if not self._serve_one(connection, head):
                 return
-        if b"\r\n\r\n" in connection.buffer:
-            self._again.add(connection)
-        elif connection.buffer:
-            if len(connection.buffer) > HEADERS_BYTES:
-                self._reject(connection, Problem(431, f"the request's head is longer than {HEADERS_BYTES} bytes"))
-            elif b"\n" in connection.buffer.replace(b"\r\n", b""):
-                self._reject(connection, Problem(400, "the request has a bare LF"))
         else:
-            connection.waiting = True
+            self._again.add(connection)         # others have their turn
+            return
+        if b"\n" in head.replace(b"\r\n", b""):
+            self._reject(connection, Problem(400, "the request has a bare LF"))
+        elif not head:
             connection.grant(IDLE_SECONDS, time.monotonic())
 
     def _serve_one(self, connection: Connection, head: bytes) -> bool:
         """Answer a request, or hand it to a worker. False unless the loop may go on with this connection."""
         started = time.monotonic()
-        if len(head) > HEADERS_BYTES:
-            self._reject(connection, Problem(431, f"the request's head is longer than {HEADERS_BYTES} bytes"))
-            return False
         try:
             request, keep = parse_head(head, connection.peer, connection.local)
         except Problem as problem:
