@@ -87,7 +87,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, Self, TypeVar, cast
+from typing import IO, Any, BinaryIO, NamedTuple, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
@@ -5566,55 +5566,50 @@ SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authoriz
                     b"x-forwarded-for", b"last-event-id", b"sec-fetch-site"))     # twice is an attempt to be misread
 
 
-def refuse(detail: str, status: int = 400) -> NoReturn:
-    """Raise the Problem of a request that is not well-formed."""
-    raise Problem(status, detail)
-
-
 def parse_headers(lines: Sequence[bytes]) -> dict[str, str]:
     """Header lines by lower-case name; repeated ones are joined, unless they are among SINGLE."""
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, TOKEN):
-            refuse("a header line is not NAME: VALUE")      # also a space before the colon, and obs-fold
+            raise Problem(400, "a header line is not NAME: VALUE")      # also a space before the colon, and obs-fold
         name = name.lower()
         key, text = name.decode(), value.strip(b" \t").decode("latin-1")
         if key in headers:
             if name in SINGLE:
-                refuse(f"the header {key} is given more than once")
+                raise Problem(400, f"the header {key} is given more than once")
             text = f"{headers[key]}, {text}"
         headers[key] = text
     host = headers.get("host", "localhost")
     if not re.fullmatch(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", host):
-        refuse("the Host header is not a host name with an optional port")
+        raise Problem(400, "the Host header is not a host name with an optional port")
     return headers
 
 
 def check_bodiless(headers: Mapping[str, str]) -> None:
     """Refuse a request that has, or could be taken to have, a body: GET and HEAD have none here."""
     if "transfer-encoding" in headers:
-        refuse("Transfer-Encoding is not allowed: requests have no body here")
+        raise Problem(400, "Transfer-Encoding is not allowed: requests have no body here")
     if headers.get("content-length", "0") != "0":
-        refuse("Content-Length is not allowed but as 0: requests have no body here")
+        raise Problem(400, "Content-Length is not allowed but as 0: requests have no body here")
     if "expect" in headers:
-        refuse("Expect is not allowed: requests have no body here", 417)
+        raise Problem(417, "Expect is not allowed: requests have no body here")
 
 
-def parse_target(target: bytes) -> tuple[str, str, str]:
-    """An origin-form target as (decoded path, '', raw query)."""
+def parse_target(target: bytes) -> tuple[str, str]:
+    """An origin-form target as (decoded path, raw query)."""
     if not target.startswith(b"/") or target.translate(None, TARGET):
-        refuse("the request target is not a path that begins with / and is percent-encoded")
-    raw, mark, query = target.decode().partition("?")
-    if re.search(r"%(?![0-9A-Fa-f]{2})", raw + mark + query):
-        refuse("the request target has a % without two hexadecimal digits")
+        raise Problem(400, "the request target is not a path that begins with / and is percent-encoded")
+    if re.search(rb"%(?![0-9A-Fa-f]{2})", target):
+        raise Problem(400, "the request target has a % without two hexadecimal digits")
+    raw, _, query = target.decode().partition("?")
     try:
         path = urllib.parse.unquote(raw, errors="strict")
     except UnicodeDecodeError:
-        refuse("the request target is not UTF-8")
+        raise Problem(400, "the request target is not UTF-8") from None
     if not path.isprintable():
-        refuse("the request target has a control character")
-    return path, mark, query
+        raise Problem(400, "the request target has a control character")
+    return path, query
 
 
 def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
@@ -5626,22 +5621,23 @@ def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
     """
     lines = head.split(b"\r\n")
     if b"".join(lines).translate(None, VALUE):
-        refuse("the request has a control character, a bare LF or a bare CR")
+        raise Problem(400, "the request has a control character, a bare LF or a bare CR")
     if len(lines) > HEADERS_MAX + 1:
-        refuse(f"the request has more than {HEADERS_MAX} header lines", 431)
+        raise Problem(431, f"the request has more than {HEADERS_MAX} header lines")
     parts = lines[0].split(b" ")
     if len(parts) != 3 or not parts[0] or parts[0].translate(None, TOKEN):
-        refuse("the request line is not METHOD TARGET HTTP/1.1")
+        raise Problem(400, "the request line is not METHOD TARGET HTTP/1.1")
     method, target, version = parts
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        refuse("only HTTP/1.1 and HTTP/1.0 are spoken", 505 if re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) else 400)
+        status = 505 if re.fullmatch(rb"HTTP/[0-9]\.[0-9]", version) else 400
+        raise Problem(status, "only HTTP/1.1 and HTTP/1.0 are spoken")
     headers = parse_headers(lines[1:])
     if version == b"HTTP/1.1" and "host" not in headers:
-        refuse("HTTP/1.1 wants a Host header")
+        raise Problem(400, "HTTP/1.1 wants a Host header")
     if method not in (b"GET", b"HEAD"):
         raise method_problem(method.decode())
     check_bodiless(headers)
-    path, _, query = parse_target(target)
+    path, query = parse_target(target)
     connection = headers.get("connection", "").lower().split(",")
     options = {option.strip() for option in connection}
     modern = version == b"HTTP/1.1"
@@ -6405,7 +6401,7 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
 
 def command_get(config: Config, reread: Reread, argument: str) -> int:
     """Print the body that a GET of URL-PATH has; a problem goes to stderr."""
-    path, _, query = parse_target(os.fsencode(argument.replace(" ", "%20")))
+    path, query = parse_target(os.fsencode(argument.replace(" ", "%20")))
     response = Application(config).respond(
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300
