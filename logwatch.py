@@ -4554,7 +4554,7 @@ class Response(NamedTuple):
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes | Iterator[bytes]
+    body: bytes | Iterable[bytes]
 
 
 # A log line is text, never markup; an answer is for the one who asked, never for a cache or another site's script.
@@ -4603,7 +4603,7 @@ def negotiate(request: Request, args: Mapping[str, Any], offered: Sequence[str])
     return max(offered, key=weight)
 
 
-def body_of(pieces: Iterable[bytes]) -> bytes | Iterator[bytes]:
+def body_of(pieces: Iterable[bytes]) -> bytes | Iterable[bytes]:
     """Pieces joined to writes of PIECE_BYTES; the whole as one, with a known length, where it is no larger."""
     def joined() -> Iterator[bytes]:
         held: list[bytes] = []
@@ -4623,29 +4623,20 @@ def body_of(pieces: Iterable[bytes]) -> bytes | Iterator[bytes]:
 
 
 class Body:
-    """Pieces of an answer, with something to release behind the last of them, or when nobody wants them any more."""
+    """Pieces of an answer, with something to release, once: behind the last of them, or by close(), also where nobody
+    has asked for the first one: a generator's own `finally` would not run then."""
 
     def __init__(self, pieces: Iterator[bytes], release: Callable[[], None]) -> None:
-        self._pieces = pieces
-        self._held = contextlib.ExitStack()
+        self._pieces, self._held = pieces, contextlib.ExitStack()
         self._held.callback(release)
+        self.close = self._held.close
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._pieces)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Release it, once."""
-        self._held.close()
+        with self._held:
+            yield from self._pieces
 
 
-def reply(media: str, body: bytes | Iterator[bytes], headers: Sequence[tuple[str, str]] = (),
+def reply(media: str, body: bytes | Iterable[bytes], headers: Sequence[tuple[str, str]] = (),
           status: int = 200) -> Response:
     """A response in one of MEDIA."""
     return Response(status, (("Content-Type", MEDIA[media]), *headers), body)
@@ -4672,7 +4663,7 @@ def safe_text(data: bytes) -> bytes:
     return data.decode("utf-8", "backslashreplace").translate(ESCAPES).encode()
 
 
-def page_html(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]]) -> bytes | Iterator[bytes]:
+def page_html(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]]) -> bytes | Iterable[bytes]:
     """A minimal page: links, and text that the browser shows as it is."""
     shown = " ".join(f'<a href="{html.escape(url)}">{html.escape(name)}</a>' for url, name in links)
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><p>{shown}</p><pre>"
@@ -5446,7 +5437,7 @@ def method_problem(method: str) -> Problem:
     return Problem(501, "this method is unknown; allowed: GET, HEAD", headers=[("Allow", "GET, HEAD")])
 
 
-def close_body(body: bytes | Iterator[bytes]) -> None:
+def close_body(body: bytes | Iterable[bytes]) -> None:
     """Release what a body holds that nobody will read."""
     close = getattr(body, "close", None)
     if close:
