@@ -738,20 +738,15 @@ def is_unmapped(number: int) -> bool:
     return number == OVERFLOW_ID and not maps_all_ids()
 
 
-def user_name(uid: int) -> str:
-    """Return the name of a user, or the number where there is none (DynamicUser without libnss-systemd)."""
+def _name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
+    """Name a user or a group; where there is none (DynamicUser without libnss-systemd) by its number."""
     try:
-        return "(unknown in this sandbox)" if is_unmapped(uid) else pwd.getpwuid(uid).pw_name
+        return "(unknown in this sandbox)" if is_unmapped(number) else str(look_up(number)[0])
     except KeyError:
-        return str(uid)
+        return str(number)
 
 
-def group_name(gid: int) -> str:
-    """Return the name of a group; the number where there is none; or what stands for unmapped ones."""
-    try:
-        return "(unknown in this sandbox)" if is_unmapped(gid) else grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+user_name, group_name = partial(_name_of, pwd.getpwuid), partial(_name_of, grp.getgrgid)
 
 
 def _group_names(gids: frozenset[int]) -> str:
@@ -2827,12 +2822,11 @@ class Fate(NamedTuple):
     why: str = ""
 
 
-def _uid(name: str) -> int:
-    return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+def _number_of(look_up: Callable[[str], Sequence[Any]], name: str) -> int:
+    return int(name if name.isdecimal() else look_up(name)[2])
 
 
-def _gid(name: str) -> int:
-    return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+_uid, _gid = partial(_number_of, pwd.getpwnam), partial(_number_of, grp.getgrnam)
 
 
 def _created(wanted: str, live: Access, defaults: tuple[AclEntry, ...]) -> Access:
