@@ -1968,12 +1968,13 @@ def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], i
 # Each batch has its own CPU limit, by a timer whose signal kills even in the midst of a match.
 REGEX_CHILD = """
 import re, resource, signal, struct, sys
-cpu, memory, batch, size = struct.unpack(">QQdI", sys.stdin.buffer.read(28))
+cpu, memory, batch = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
 resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 signal.setitimer(signal.ITIMER_PROF, batch)
-flags, pattern = sys.stdin.buffer.read(size).decode("utf-8", "surrogateescape").split(" ", 1)
+text = sys.stdin.buffer.read(*struct.unpack(">I", sys.stdin.buffer.read(4)))
+flags, pattern = text.decode("utf-8", "surrogateescape").split(" ", 1)
 try:
     search = re.compile(pattern, re.IGNORECASE if flags == "i" else 0).search
     answer = b""
@@ -2015,8 +2016,10 @@ def running_regex(pattern: str, ignore_case: bool, owner: str) -> Iterator[Match
         REGEX_OWNERS.add(owner)
     with contextlib.ExitStack() as stack:
         stack.callback(release_regex, owner)
-        child = subprocess.Popen([sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD], stdin=subprocess.PIPE,
-                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/")
+        limits = (math.ceil(SCAN_SECONDS) + 1, REGEX_BYTES, REGEX_SECONDS)
+        child = subprocess.Popen([sys.executable, "-I", "-S", "-W", "ignore", "-c", REGEX_CHILD, *map(str, limits)],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={},
+                                 cwd="/")
         stack.callback(child.communicate)       # closes the pipes, and leaves no zombie
         stack.callback(child.kill)
 
@@ -2025,7 +2028,7 @@ def running_regex(pattern: str, ignore_case: bool, owner: str) -> Iterator[Match
             stdin, stdout = cast(IO[bytes], child.stdin), cast(IO[bytes], child.stdout)
             head = b""
             with contextlib.suppress(BrokenPipeError):
-                stdin.write(question)
+                stdin.write(struct.pack(">I", len(question)) + question)
                 stdin.flush()
                 head = stdout.read(4)
             if len(head) < 4:
@@ -2034,16 +2037,10 @@ def running_regex(pattern: str, ignore_case: bool, owner: str) -> Iterator[Match
                               "* and + take very long on long lines; or search with q=")
             return stdout.read(*struct.unpack(">I", head))
 
-        def matches(lines: Sequence[bytes]) -> Sequence[bool]:
-            data = b"\n".join(lines)
-            return [bool(byte) for byte in ask(struct.pack(">I", len(data)) + data)]
-
-        text = f"{'i' * ignore_case} {pattern}".encode()
-        limits = struct.pack(">QQdI", math.ceil(SCAN_SECONDS) + 1, REGEX_BYTES, REGEX_SECONDS, len(text))
-        if error := ask(limits + text):
+        if error := ask(f"{'i' * ignore_case} {pattern}".encode()):
             raise Problem(400, f"parameter re: {shown(pattern)} is not allowed; allowed: a regular expression in "
                           f"Python's syntax: {error.decode()}")
-        yield matches
+        yield lambda lines: [bool(byte) for byte in ask(b"\n".join(lines))]
 
 
 SAMPLES = 32                    # places of a file whose times are looked at before bisection
