@@ -5742,7 +5742,7 @@ def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
 
 
 def bind_unix(path: str) -> socket.socket:
-    """A listening unix socket of mode 0660; a stale file of an earlier server is replaced, a live one is not."""
+    """A unix socket of mode 0660; a stale file of an earlier server is replaced, a live one is not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -5754,28 +5754,24 @@ def bind_unix(path: str) -> socket.socket:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise ConfigError(f"listen: unix:{path}: there is something that is not a socket") from None
         os.unlink(path)
-    except OSError as error:
-        raise ConfigError(f"listen: unix:{path}: {error.strerror}") from None
     mask = os.umask(0o117)          # a chmod() behind bind() would leave a moment of 0777
     try:
         listener.bind(path)
-    except OSError as error:
-        raise ConfigError(f"listen: unix:{path}: {error.strerror}") from None
     finally:
         os.umask(mask)
-    listener.listen(CONNECTIONS_MAX)
     return listener
 
 
 def bind_listener(address: Address) -> socket.socket:
     """A new listening socket. Raises ConfigError where the address is taken or cannot be had."""
-    if address.path:
-        return bind_unix(address.path)
     try:
-        family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        if address.path:
+            listener = bind_unix(address.path)
+        else:
+            family, kind, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family, kind)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
     except OSError as error:
         raise ConfigError(f"listen: {address}: {error.strerror}") from None
     listener.listen(CONNECTIONS_MAX)
