@@ -607,10 +607,12 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
     return Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits)
 
 
+LOOPBACK = re.compile(r"localhost|::1|\[::1\]|127(\.[0-9]{1,3}){3}")      # what only this machine can reach, or be
+
+
 def is_loopback(address: Address) -> bool:
-    """Whether only this machine can reach it: a unix socket, localhost, 127.0.0.0/8, ::1."""
-    return bool(address.path) or address.host in ("localhost", "::1") or bool(
-        re.fullmatch(r"127(\.[0-9]{1,3}){3}", address.host))
+    """Whether only this machine can reach it: a unix socket, or LOOPBACK."""
+    return bool(address.path or LOOPBACK.fullmatch(address.host))
 
 # --------------------------------------------------------------------------------------------------------------------
 # catalogue: which logs there are, and opening one safely
@@ -4536,7 +4538,7 @@ def client_address(peer: str, headers: Mapping[str, str]) -> str:
     """Whose request it is: a proxy on this machine says so in the last hop of X-Forwarded-For; nobody else is
     believed."""
     last = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    local = peer in ("unix", "::1") or peer.startswith("127.")
+    local = peer == "unix" or LOOPBACK.fullmatch(peer)
     return last if local and re.fullmatch(r"[0-9A-Fa-f:.]{2,45}", last) else peer
 
 
@@ -4730,8 +4732,8 @@ def check_origin(config: Config, request: Request) -> None:
     if request.local or host is None:
         return
     name = re.sub(r":[0-9]{1,5}$", "", host).lower()
-    own = {"localhost", "[::1]", f"[{config.listen.host}]", config.listen.host.lower(), *config.allow_host}
-    if name not in own and not re.fullmatch(r"127(\.[0-9]{1,3}){3}", name):
+    own = {f"[{config.listen.host}]", config.listen.host.lower(), *config.allow_host}
+    if name not in own and not LOOPBACK.fullmatch(name):
         raise Problem(421, f"the Host {shown(name)} is not served here", f"logwatch.py --allow-host {shown(name)}")
 
 
