@@ -5825,7 +5825,6 @@ class Server:
         config = self.application.site.config
         self._log, self._workers = config.access_log, config.workers
         self._pool = concurrent.futures.ThreadPoolExecutor(config.workers, "worker")
-        self._streams = concurrent.futures.ThreadPoolExecutor(FOLLOWERS_MAX, "stream")
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._connections: dict[int, Connection] = {}
         self._done: collections.deque[Connection] = collections.deque()     # that workers are through with, for now
@@ -5854,7 +5853,6 @@ class Server:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)      # ends the scans and streams that still run
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._streams.shutdown(wait=False, cancel_futures=True)
 
     def _turn(self) -> None:
         """One round: what is due, what is readable, what workers have finished."""
@@ -6033,14 +6031,18 @@ class Server:
         return busy >= self._workers + QUEUE_MAX or waiting.count(owner) >= QUEUE_MAX // 2
 
     def _lend(self, connection: Connection, work: Callable[[Connection], object]) -> None:
-        """Give a connection to a worker, out of sight of the loop."""
+        """Give a connection to a worker, or to a thread of its own, out of sight of the loop."""
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
-        if connection.streams:
-            self._submit(self._streams, connection, work)
-        else:
+        if not connection.streams:
             self._waiting.append((connection, work))
             self._start_waiting()
+            return
+        try:
+            threading.Thread(target=self._lent, args=(work, connection), name="stream", daemon=True).start()
+        except RuntimeError:            # no thread can be started: TasksMax=, memory
+            connection.broken = True
+            self._done.append(connection)
 
     def _start_waiting(self) -> None:
         """Start what waits for a worker, the longest first; of one client no more than WORKERS_SHARE."""
@@ -6048,16 +6050,8 @@ class Server:
             if self._running[connection.owner] < WORKERS_SHARE:
                 self._waiting.remove((connection, work))
                 self._running[connection.owner] += 1
-                self._submit(self._pool, connection, work)
-
-    def _submit(self, pool: concurrent.futures.Executor, connection: Connection,
-                work: Callable[[Connection], object]) -> None:
-        try:
-            pool.submit(self._lent, work, connection)
-        except RuntimeError:            # no thread can be started: TasksMax=, memory
-            if connection.streams:      # else it is in the queue, and the next worker that comes free does it
-                connection.broken = True
-                self._done.append(connection)
+                with contextlib.suppress(RuntimeError):     # no further thread: the next worker that comes free does it
+                    self._pool.submit(self._lent, work, connection)
 
     def _lent(self, work: Callable[[Connection], object], connection: Connection) -> None:
         """In a worker: do the work, and give the connection back whatever comes of it."""
@@ -6118,8 +6112,6 @@ class Server:
 
     def _take_back(self, connection: Connection) -> None:
         """Have a connection again that a worker had."""
-        if not connection.busy:         # a worker came free, and did after all what no thread could be started for
-            return
         if not connection.streams:
             self._running[connection.owner] -= 1
             self._running += collections.Counter()      # forgets who has none
