@@ -4406,6 +4406,7 @@ def _pseudo_address(packed: bytes, pad: Callable[[bytes], bytes]) -> bytes:
     return bytes(new) + pad(packed)[:len(packed) - len(head)]
 
 
+@functools.lru_cache(maxsize=1)
 def pseudonym(key: bytes) -> Callable[[bytes], bytes]:
     """Return a function that replaces the IP addresses in lines by keyed pseudonyms that are addresses themselves.
 
@@ -4415,7 +4416,7 @@ def pseudonym(key: bytes) -> Callable[[bytes], bytes]:
     and its neighbours' prefix, and frequent ones can be guessed. A new key ends that knowledge.
     """
     if len(key) < 16:
-        raise ValueError(f"a pseudonym key has at least {16} bytes")
+        raise ValueError("a pseudonym key has at least 16 bytes")
     derived = hashlib.blake2b(key, person=b"logwatch ip").digest()
 
     @functools.lru_cache(maxsize=PSEUDONYM_CACHE)
@@ -4485,7 +4486,7 @@ class Throttle:
     A peer that was forgotten starts full, so a flood from more than `peers` addresses is not stopped here. Thread-safe.
     """
 
-    def __init__(self, rate: float, burst: float, peers: int = 4096) -> None:
+    def __init__(self, rate: float, burst: float, peers: int = PEERS_MAX) -> None:
         self.rate, self.burst, self.peers = rate, burst, peers
         self._lock = threading.Lock()
         # peer: (left, at), least recent first
@@ -5049,14 +5050,11 @@ def criteria_of(site: Site, args: Args, hide: Hide | None) -> Criteria:
                     args.get("since", -math.inf), args.get("until", math.inf), args.get("level"), blind)
 
 
-pseudonyms = functools.cache(pseudonym)     # the same as long as the key is
-
-
 def hiding(site: Site, request: Request) -> Hide | None:
     """What hides secrets, and addresses, from the one who asks; None for who may see all."""
     if request.token and "raw" in request.token.scopes:
         return None
-    steps = ([mask] if site.config.mask else []) + ([pseudonyms(site.key)] if site.config.pseudonyms else [])
+    steps = ([mask] if site.config.mask else []) + ([pseudonym(site.key)] if site.config.pseudonyms else [])
     # The last block is remembered: it is hidden to be searched, and hidden again to be shown.
     hide = functools.lru_cache(maxsize=1)(lambda data: functools.reduce(lambda shown, step: step(shown), steps, data))
     return hide if steps else None
@@ -5443,8 +5441,8 @@ class Application:
     def __init__(self, config: Config) -> None:
         self.site = Site(config)
         self.site.index = index_text(config.listen)
-        self._requests = Throttle(config.rate, 2 * config.rate, PEERS_MAX) if config.rate else None
-        self._failures = Throttle(FAILURES_RATE, FAILURES_BURST, PEERS_MAX)
+        self._requests = Throttle(config.rate, 2 * config.rate) if config.rate else None
+        self._failures = Throttle(FAILURES_RATE, FAILURES_BURST)
 
     def prepare(self, request: Request) -> Response | Call:
         """All that needs no I/O: the refusals, and the answers that are at hand; else the call that makes the
