@@ -3805,7 +3805,8 @@ def health_text(verdict: Verdict) -> str:
     """The verdict in plain words on the first line, then a line for each check; '?' where it is not known."""
     known = sum(check.value is not None for check in verdict.checks)
     well = f"{verdict.host} is well by {known} checks, up {span_words(verdict.uptime)}"
-    rows = (("?" if check.value is None and check.status == "pass" else check.status, check) for check in verdict.checks)
+    rows = (("?" if check.value is None and check.status == "pass" else check.status, check)
+            for check in verdict.checks)
     return "\n".join([f"{verdict.status}: {troubles(verdict) or well}",
                       *(f"{mark:4}  {check.name:15}  {check.reason}" for mark, check in rows),
                       *(f"note  {note}" for note in verdict.visibility), ""])
