@@ -5830,7 +5830,7 @@ class Server:
         self._again: set[Connection] = set()    # with more requests in their buffers, perhaps
         self._epoll = select.epoll()
         self._wake_in, self._wake_out = socket.socketpair()
-        self._accepting, self._accept_at = False, 0.0       # and when to accept again, after EMFILE
+        self._beat_at = self._sweep_at = 0.0    # time.monotonic() at which the next ones are due
         self._stop_at: float | None = None
         self._waiting: list[tuple[Connection, Callable[[Connection], object]]] = []     # for a worker
         self._running: collections.Counter[str] = collections.Counter()     # by client: with workers
@@ -5840,7 +5840,8 @@ class Server:
         """Serve until SIGTERM or SIGINT."""
         for sock in (self._wake_in, self._wake_out, *self._listeners.values()):
             sock.setblocking(False)
-        self._epoll.register(self._wake_in.fileno(), select.EPOLLIN)
+        for fd in (self._wake_in.fileno(), *self._listeners):
+            self._epoll.register(fd, select.EPOLLIN)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._signals.append(number))
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
@@ -5855,9 +5856,7 @@ class Server:
 
     def _turn(self) -> None:
         """One round: what is due, what is readable, what workers have finished."""
-        now = time.monotonic()
-        self._accept_switch(now)
-        for fd, events in self._epoll.poll(self._patience(now)):
+        for fd, events in self._epoll.poll(self._patience(time.monotonic())):
             if fd in self._listeners:
                 self._accept(self._listeners[fd])
             elif fd == self._wake_in.fileno():
@@ -5885,21 +5884,12 @@ class Server:
             self._beat_at = now + self._notifier.watchdog_seconds
         return 0.0 if self._again else 0.05 if self._stop_at else min(1.0, self._notifier.watchdog_seconds or 1.0)
 
-    _beat_at = _sweep_at = 0.0
-
     # Accepting ---------------------------------------------------------------------------------------------------
 
-    def _accept_switch(self, now: float) -> None:
-        """Have the listeners in the epoll set, or not: for a second after EMFILE, which would otherwise wake the loop
-        at once and for ever."""
-        wanted = now >= self._accept_at
-        if wanted != self._accepting:
-            self._accepting = wanted
-            for fd in self._listeners:
-                if wanted:
-                    self._epoll.register(fd, select.EPOLLIN)
-                else:
-                    self._epoll.unregister(fd)
+    def _listen(self, events: int) -> None:
+        """Have new clients wake the loop by EPOLLIN, or, by 0, not."""
+        for fd in self._listeners:
+            self._epoll.modify(fd, events)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(PIPELINE_MAX):
@@ -5911,7 +5901,7 @@ class Server:
                 continue                # gone before we came: one dead client must not stop the loop (CVE-2022-31015)
             except OSError as error:
                 if error.errno in EXHAUSTED:
-                    self._accept_at = time.monotonic() + 1.0
+                    self._listen(0)         # until the next _sweep(), or they would wake it at once and for ever
                     self._drop_idlest()
                 return
             sock.setblocking(False)
@@ -5943,6 +5933,7 @@ class Server:
         if now < self._sweep_at:
             return
         self._sweep_at = now + 0.5
+        self._listen(select.EPOLLIN)
         for connection in list(self._connections.values()):
             if not connection.busy and now > connection.deadline:
                 if connection.buffer and not connection.sending:
