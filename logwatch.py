@@ -6130,6 +6130,7 @@ class Server:
             self._notifier.notify("STOPPING=1")
             self.application.site.stopping.set()
             self._stop_at = time.monotonic()
+            self._listen(0)                             # or a client there would wake the loop, and not be heard
             for listener in self._listeners.values():   # systemd's copy, if any, keeps the queue for the next process
                 listener.close()
             self._listeners.clear()
