@@ -1209,7 +1209,7 @@ class Packed:
 
     def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget, name: str) -> None:
         self._raw, self._budget, self._name, self._ended = raw, budget, name, False
-        self.size, self.mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
+        self.mtime_ms = found.st_mtime_ns // 1_000_000
         self._rewind()
         self.head = self.read(0, HEAD_BYTES)
 
@@ -4836,7 +4836,7 @@ def log_problem(log: Log) -> Unreadable | None:
 
 
 @functools.lru_cache(maxsize=1)
-def rotations(minute: int) -> Sequence[Stanza]:
+def logrotate_stanzas(minute: int) -> Sequence[Stanza]:
     """logrotate's configuration as it is this minute."""
     return load_logrotate(LOGROTATE_CONF)[0]
 
@@ -4844,7 +4844,7 @@ def rotations(minute: int) -> Sequence[Stanza]:
 def log_outlook(log: Log) -> Finding | None:
     """What logrotate's next run will take from us: a log that can be read today, and from midnight on no more."""
     path = os.path.join(log.root, *log.files[-1].parts) if log.files else ""
-    stanzas = matching(path, rotations(int(time.time() // 60))) if os.geteuid() else []     # root can read all
+    stanzas = matching(path, logrotate_stanzas(int(time.time() // 60))) if os.geteuid() else []     # root can read all
     with contextlib.suppress(OSError):
         return loss(path, stanzas[0], os.geteuid(), own_groups()) if stanzas else None
     return None
