@@ -2651,9 +2651,10 @@ def newest_state(log: Log) -> object:
 
 
 def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) -> Iterator[Page | Problem | None]:
-    """The page that read('') gives, and then those behind it as they come, until FOLLOW_SECONDS have passed.
+    """The page that read('') gives, then those behind it that hold lines, until FOLLOW_SECONDS have passed.
 
-    A Problem where lines are lost, or cannot be read for now; None for each PING_SECONDS of silence.
+    A Problem where lines are lost, or cannot be read for now, and the page behind it; None for each PING_SECONDS of
+    silence.
     """
     end = time.monotonic() + FOLLOW_SECONDS
     heard = time.monotonic()
@@ -2669,12 +2670,12 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
                 yield problem
             trouble = str(problem)
         else:
+            more = page.scan.stop != "complete" or bool(page.found)
+            if page.found or trouble or not place:
+                yield page
+                heard = time.monotonic() if page.found else heard
             trouble = ""
             place = page.next or place
-            more = page.scan.stop != "complete" or bool(page.found)
-            if page.found:
-                yield page
-                heard = time.monotonic()
         while not more and not gone() and time.monotonic() < end:
             patience = max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic()))
             more = watch.wait(version, patience) or bool(trouble)   # what was wrong may have passed
@@ -5170,29 +5171,20 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     last = request.headers.get("last-event-id")         # of a browser that comes back: it wins over its first URL
     if last:
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
-    gaps: list[Page | Problem | None] = []
-    try:
-        first = read_log(site, request, name, args)
-    except Problem as problem:
-        if "oldest" not in problem.members:
-            raise
-        gaps = [problem]        # to a browser that comes back an error would be the end: it is told, and goes on
-        args = dict(args) | {"after": parse_any_cursor(str(problem.members["oldest"]))}
-        first = read_log(site, request, name, args)
-
-    pending = [first]
 
     def read(place: str) -> Page:
-        if pending:
-            return pending.pop()
         return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
+    pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
+    first = next(pages, None)
+    if isinstance(first, Problem) and "oldest" not in first.members:
+        raise first             # a lost place would be the end to a browser that comes back: it is told, and goes on
     if not site.streams.acquire(blocking=False):
         raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", retry=5)
-    pages = itertools.chain(gaps, follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set()))
-    if not request.threaded:            # a stream would take the only worker: one batch, and come back for the next
-        pages = itertools.chain(gaps, [first])
+    # A stream would take the only worker of a server without threads: one batch, and come back for the next.
+    rest = pages if request.threaded else itertools.islice(pages, int(isinstance(first, Problem)))
     headers = [("X-Accel-Buffering", "no")]             # Nginx would hold back lines until a buffer is full
-    return reply(format_, Body(stream_pieces(pages, format_), site.streams.release), headers)
+    pieces = stream_pieces(itertools.chain([first], rest), format_)
+    return reply(format_, Body(pieces, site.streams.release), headers)
 
 
 def relative_link(request: Request, **changed: str) -> str:
