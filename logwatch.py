@@ -16,7 +16,8 @@ How to read this file. Each section depends only on those above it:
     errors          what can go wrong, with its HTTP status
     shapes          the values that pass between the sections
     configuration   one table of options: flags, environment, INI, help
-    catalogue       which logs there are, who may read them, and opening one safely
+    access          who may read a file, why not, and what would let them
+    catalogue       which logs there are, and opening one safely
     line reader     lines out of a rotation set, forward and backward; cursors
     search          which lines, by fixed strings, regular expression, time and severity
     formats         timestamps, severities and fields of a line
@@ -211,6 +212,9 @@ def shown(text: str) -> str:
 
 class Moved(Exception):
     """The files of a log changed between listing and reading them; list again."""
+
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)     # our want, not the file's fault
 
 # --------------------------------------------------------------------------------------------------------------------
 # shapes: the values that pass between the sections
@@ -615,58 +619,8 @@ def is_loopback(address: Address) -> bool:
     return bool(address.path or LOOPBACK.fullmatch(address.host))
 
 # --------------------------------------------------------------------------------------------------------------------
-# catalogue: which logs there are, and opening one safely
+# access: who may read a file, why not, and what would let them
 # --------------------------------------------------------------------------------------------------------------------
-# A rotated name: logrotate's numbers (and .old), its dates (-20261122, -2026112214, -20261122-1763800000), the same
-# before the extension, and the suffix of the compressor.
-DATE_PART = r"[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}\d*(?:[-_.T]\d+){0,4})"    # one way to match: no ReDoS
-PACKING_PART = r"(?P<packing>\.(?:gz|xz|zst|bz2))?"
-ROTATED = re.compile(rf"(?P<stem>.+?)(?:\.(?P<number>\d{{1,4}}|old)|{DATE_PART})?{PACKING_PART}", re.DOTALL)
-DATED = re.compile(rf"(?P<stem>.+?){DATE_PART}(?P<extension>\.log){PACKING_PART}", re.DOTALL)
-ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
-BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
-                         re.DOTALL)
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)     # our want, not the file's fault
-OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
-OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Rotation(NamedTuple):
-    """A file name taken apart: the live name, and what rotation and compression added to it."""
-
-    stem: str
-    number: str
-    date: str
-    packing: str
-
-
-@functools.lru_cache(maxsize=FACTS_MAX)
-def parse_rotation(name: str) -> Rotation:
-    """'access.log.2.gz' -> ('access.log', '2', '', 'gz'); 'app-20261122.log' -> ('app.log', '', '20261122', '')."""
-    if match := DATED.fullmatch(name):
-        return Rotation(match["stem"] + match["extension"], "", match["date"], (match["packing"] or "")[1:])
-    match = ROTATED.fullmatch(name)
-    if not match or ADDRESS_HEAD.search(match["stem"]):     # Samba's log.192.0.2.1 is no rotation
-        return Rotation(name, "", "", "")
-    return Rotation(match["stem"], match["number"] or "", match["date"] or "", (match["packing"] or "")[1:])
-
-
-def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
-    """The files of a set, oldest first: by number or by date where all rotated ones have it, else by time."""
-    listed = [(parse_rotation(file.parts[-1]), file) for file in files]
-    if len(listed) < 2:
-        return tuple(file for _, file in listed)
-    rotated = [rotation for rotation, file in listed if not file.live]
-    numbered = all(rotation.number.isdigit() for rotation in rotated)
-    dated = all(rotation.date for rotation in rotated)
-
-    def key(item: tuple[Rotation, File]) -> tuple[bool, int, str, int, tuple[str, ...]]:
-        rotation, file = item
-        return (file.live, -int(rotation.number) if numbered and not file.live else 0,
-                re.sub(r"\D", "", rotation.date) if dated else "", file.mtime_ns, file.parts)
-    return tuple(file for _, file in sorted(listed, key=key))
-
-
 SERVICE_USER = "logwatch"
 OVERFLOW_ID = 65_534            # what the kernel shows for an id that is not mapped in this namespace (PrivateUsers=)
 ACL_TOOL = "" if os.path.exists("/usr/bin/setfacl") else "apt-get install acl && "     # a fresh Debian has none
@@ -851,6 +805,57 @@ def why_unopened(path: str, error: OSError) -> Unreadable:
     if error.errno in EXHAUSTED:
         raise error
     return why_denied(path) if isinstance(error, PermissionError) else Unreadable(f"{path}: {error.strerror}")
+
+# --------------------------------------------------------------------------------------------------------------------
+# catalogue: which logs there are, and opening one safely
+# --------------------------------------------------------------------------------------------------------------------
+# A rotated name: logrotate's numbers (and .old), its dates (-20261122, -2026112214, -20261122-1763800000), the same
+# before the extension, and the suffix of the compressor.
+DATE_PART = r"[-.](?P<date>(?:19|20)\d{2}-?\d{2}-?\d{2}\d*(?:[-_.T]\d+){0,4})"    # one way to match: no ReDoS
+PACKING_PART = r"(?P<packing>\.(?:gz|xz|zst|bz2))?"
+ROTATED = re.compile(rf"(?P<stem>.+?)(?:\.(?P<number>\d{{1,4}}|old)|{DATE_PART})?{PACKING_PART}", re.DOTALL)
+DATED = re.compile(rf"(?P<stem>.+?){DATE_PART}(?P<extension>\.log){PACKING_PART}", re.DOTALL)
+ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
+BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
+                         re.DOTALL)
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
+OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Rotation(NamedTuple):
+    """A file name taken apart: the live name, and what rotation and compression added to it."""
+
+    stem: str
+    number: str
+    date: str
+    packing: str
+
+
+@functools.lru_cache(maxsize=FACTS_MAX)
+def parse_rotation(name: str) -> Rotation:
+    """'access.log.2.gz' -> ('access.log', '2', '', 'gz'); 'app-20261122.log' -> ('app.log', '', '20261122', '')."""
+    if match := DATED.fullmatch(name):
+        return Rotation(match["stem"] + match["extension"], "", match["date"], (match["packing"] or "")[1:])
+    match = ROTATED.fullmatch(name)
+    if not match or ADDRESS_HEAD.search(match["stem"]):     # Samba's log.192.0.2.1 is no rotation
+        return Rotation(name, "", "", "")
+    return Rotation(match["stem"], match["number"] or "", match["date"] or "", (match["packing"] or "")[1:])
+
+
+def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
+    """The files of a set, oldest first: by number or by date where all rotated ones have it, else by time."""
+    listed = [(parse_rotation(file.parts[-1]), file) for file in files]
+    if len(listed) < 2:
+        return tuple(file for _, file in listed)
+    rotated = [rotation for rotation, file in listed if not file.live]
+    numbered = all(rotation.number.isdigit() for rotation in rotated)
+    dated = all(rotation.date for rotation in rotated)
+
+    def key(item: tuple[Rotation, File]) -> tuple[bool, int, str, int, tuple[str, ...]]:
+        rotation, file = item
+        return (file.live, -int(rotation.number) if numbered and not file.live else 0,
+                re.sub(r"\D", "", rotation.date) if dated else "", file.mtime_ns, file.parts)
+    return tuple(file for _, file in sorted(listed, key=key))
 
 
 @functools.cache
@@ -2972,7 +2977,7 @@ class Absent(Hidden):
     """A file that is not there."""
 
 
-UNREADABLE = (Hidden, OSError, ValueError, LookupError, ArithmeticError)      # absent, or in an unknown kernel's format
+UNKNOWN = (Hidden, OSError, ValueError, LookupError, ArithmeticError)      # absent, or in an unknown kernel's format
 
 
 class Mount(NamedTuple):
@@ -3564,7 +3569,7 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
             device = os.path.basename(os.readlink(f"{facts.host.sys}/dev/block/{mount.device}"))
             count, last = (int(facts.host.read_sys(f"fs/ext4/{device}/{file}"))
                            for file in ("errors_count", "last_error_time"))
-        except UNREADABLE:
+        except UNKNOWN:
             yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
         ago = max(0.0, facts.now - last)
@@ -3582,7 +3587,7 @@ def memory_limits(host: Host) -> list[tuple[str, int]]:
     with contextlib.suppress(Hidden):
         own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
     for group in (*parents(own), own):
-        with contextlib.suppress(*UNREADABLE):      # no such controller, or the limit is 'max'
+        with contextlib.suppress(*UNKNOWN):      # no such controller, or the limit is 'max'
             found.append((group, int(host.read_sys(f"fs/cgroup{group}/memory.max"))))
     return found
 
@@ -3593,7 +3598,7 @@ def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
     if "memory.max" not in kept:
         kept["memory.max"] = memory_limits(facts.host)
     for group, limit in kept["memory.max"]:
-        with contextlib.suppress(*UNREADABLE):
+        with contextlib.suppress(*UNKNOWN):
             lines = facts.host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines()
             cache = dict(line.split() for line in lines)
             used = int(facts.host.read_sys(f"fs/cgroup{group}/memory.current"))
@@ -3764,7 +3769,7 @@ def run_check(name: str, facts: Facts, health: Health) -> list[Check]:
     """One check's results, or the reason why there are none."""
     try:
         return list(CHECKS[name](facts, health))
-    except UNREADABLE as error:
+    except UNKNOWN as error:
         reason = str(error) if isinstance(error, Hidden) else f"not understood: {error!r}"
         return [unknown(name, "", reason, "warn" if name in ESSENTIAL else "pass")]
 
@@ -4084,7 +4089,7 @@ def collect(facts: Facts, verdict: Verdict) -> Iterator[Sample]:
         begin, success, label = time.perf_counter(), 1, (("collector", collector),)
         try:
             samples = list(run(facts))
-        except UNREADABLE:
+        except UNKNOWN:
             samples, success = [], 0
         yield from samples
         yield "node_scrape_collector_duration_seconds", label, round(time.perf_counter() - begin, 6)
@@ -5848,7 +5853,8 @@ class Server:
 
     def _turn(self) -> None:
         """One round: what is due, what is readable, what workers have finished."""
-        for fd, events in self._epoll.poll(self._patience(time.monotonic())):
+        self._beat(time.monotonic())
+        for fd, events in self._epoll.poll(self._patience()):
             if fd in self._listeners:
                 self._accept(self._listeners[fd])
             elif fd == self._wake_in.fileno():
@@ -5869,11 +5875,14 @@ class Server:
             self._obey(self._signals.popleft())
         self._sweep(time.monotonic())
 
-    def _patience(self, now: float) -> float:
-        """Seconds that the loop may sleep; also what ties the watchdog's heartbeat to it."""
+    def _beat(self, now: float) -> None:
+        """Tell the watchdog that the loop turns, when it is time to."""
         if self._notifier.watchdog_seconds and now >= self._beat_at:
             self._notifier.notify("WATCHDOG=1")
             self._beat_at = now + self._notifier.watchdog_seconds
+
+    def _patience(self) -> float:
+        """Seconds that the loop may sleep."""
         return 0.0 if self._again else 0.05 if self._stop_at else min(1.0, self._notifier.watchdog_seconds or 1.0)
 
     # Accepting ---------------------------------------------------------------------------------------------------
