@@ -4258,9 +4258,11 @@ def _rule(needle: bytes, secret: re.Pattern[bytes], cased: bool = False, trigger
 
 
 _PAIR = _assignment(_SECRET_WORD, _CHARACTER + b"*", _PROSE)
-# What the vendors' documents say that their tokens begin with: GitHub, GitLab, Slack, Google, Stripe, AWS.
+# What the vendors' documents say that their tokens begin with: GitHub, GitLab, Slack, Google, Stripe, AWS, OpenAI,
+# Anthropic, npm.
 _ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])|(?:gh[oprsu]_|github_pat_|glpat-|AIza"
-                     rb"|xox[abeprs]-)(?=[A-Za-z_-]{0,40}\d)([\w-]{16,}))|(?<=\b[rs])k_live_(\w{16,})")
+                     rb"|xox[abeprs]-|sk-(?:ant|proj)-|npm_)(?=[A-Za-z_-]{0,40}\d)([\w-]{16,}))"
+                     rb"|(?<=\b[rs])k_live_(\w{16,})")
 _ARGV = re.compile(rb"""(?:(curl)(?=[ "',])|m(?:ysql|ariadb))[^\n;|]{0,120}?[ "']-(?(1)(?:[A-Za-z]{0,8}u|-(?:proxy-)?"""
                    rb"""user)[ "',=]{0,4}[^\s:"']{1,64}:|p(?!%b)["']?(?!,))((?:[^\s"'\\]|\\(?![\\"'nrt]))+)""" % _END)
 _RULES = (
@@ -4270,7 +4272,8 @@ _RULES = (
     _rule(rb"bearer", re.compile(rb"bearer[ \t]+((?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*)")),
     _rule(b"identified", re.compile(rb"identified (?:with \S+ )?by (?!'%b)%b" % (_END, _STRING)), trigger=b"ideiied"),
     _rule(rb"eyj", re.compile(rb"(eyJ(?:(?<![\w-]eyJ)|(?<=%[0-9A-F]{2}eyJ))[\w-]{16,}+(?:\.[\w-]*+){0,4})"), True),
-    *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-)", b"xox", b"k_live_")),
+    *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-)", b"xox", b"k_live_",
+                                             rb"sk-(?:ant|proj)-", b"npm_")),
     *(_rule(needle, _ARGV, True) for needle in (rb"curl", rb"m(?:ysql|ariadb)")),
     _rule(rb":\\?/\\?/", re.compile(rb""":\\?/\\?/[^\s/?#@:"'<>]{0,128}:([^\s/"'<>]{1,512})(?=@)"""), trigger=b"@"),
 )

@@ -7272,6 +7272,7 @@ cloned with ghp_«0123456789abcdefABCDEF0123456789abcd» and gho_«0123456789abc
 github_pat_«11ABCDEFG0123456789abc_0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdefABCDEF0»
 "ghs_«0123456789abcdef01»"
 CI_JOB glpat-«x_y-0123456789abcdef» done
+OPENAI sk-proj-«abcdEFGH1234567890abcdEFGH», sk-ant-«api03-AbCdEf1234567890_AbCdEf-1», npm_«AbCdEfGhIjKl0123456789»
 slack xoxb-«123456789012-123456789012-abcdefABCDEF», xoxp-«1234567890-1234567890»
 stripe sk_live_«0123456789abcdefABCDEF01» rk_live_«0123456789abcdefABCDEF01»
 /maps?x=AIza«SyA-0123456789abcdefghijklmnopqrstu»&y=1
@@ -7371,6 +7372,7 @@ AIzawa asiapacific ghp_ sk_live_ task_live_stream_of_the_year github_pat_token_i
 usr/share/javascript/Bootstrap4/css/themes/default/Main2/x
 Qx9=
 gitlab: glpat-tokens are rotated, ghost_writer_of_the_long_book
+risk-projects-2026-overview, task-ant-build-system-v2, npm_config_registry=https://x.example, sk-proj-tokens are rotated
 {"token":"","n":1}
 secret "default-token" not found
 kernel: module verification failed: signature and/or required key missing - tainting kernel
