@@ -197,6 +197,10 @@ class ConfigError(Exception):
     """An option, variable or configuration file that cannot be used; the message names it and what is allowed."""
 
 
+class Unavailable(ConfigError):
+    """An address that cannot be had now: taken, or not there yet. It may pass, so the service is started again."""
+
+
 class Unreadable(Exception):
     """A file that may not or cannot be opened: `reason` in plain words, `fix` as a shell command or ''."""
 
@@ -532,6 +536,12 @@ def environment_name(option: Option) -> str:
     return "LOGWATCH_" + option.name.replace("-", "_").upper()
 
 
+def environment_texts(option: Option, environment: Mapping[str, str]) -> Sequence[str] | None:
+    """An option's variable, by white space divided where several values are allowed; None where it is not set."""
+    text = environment.get(environment_name(option))
+    return None if text is None else text.split() if option.repeat or not text.strip() else [text]
+
+
 def read_ini(path: str) -> dict[str, dict[str, str]]:
     """The sections of an INI file: [logwatch] and those of tokens. Raises ConfigError."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"),
@@ -598,7 +608,7 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         variable = environment_name(option)
         found: tuple[tuple[str, Sequence[str] | None], ...] = (
                  (f"--{option.name}", flags.get(option.name)),
-                 (variable, environment[variable].split() if variable in environment else None),
+                 (variable, environment_texts(option, environment)),
                  (f"{path}: {option.name}", ini.get(option.name)),
                  (option.name, []))
         source, texts = next((source, texts) for source, texts in found if texts is not None)
@@ -984,6 +994,7 @@ def discovered_patterns(root: str, sets: tuple[tuple[str, ...], ...]) -> Mapping
     """The pattern of each rotation set below root, by its folders and its live file's name; binary ones left out."""
     names = {parts: log_name(parts[:-1], parts[-1]) for parts in sets if not BINARY_NAME.fullmatch(parts[-1])}
     counts = collections.Counter(names.values())
+    counts["journal"] += root == LOG_ROOT       # systemd's has that name
     for parts, name in names.items():
         if counts[name] > 1:        # none has it then: whom a token lets read one must not get the other
             names[parts] += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=3).hexdigest()
@@ -1048,7 +1059,7 @@ def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> It
     """
     try:
         with os.scandir(os.path.join(root, *parts)) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+            listed = sorted(itertools.islice(entries, FILES_MAX), key=lambda entry: entry.name)
     except PermissionError:
         closed.append(parts)
         return
@@ -2877,13 +2888,17 @@ def predict(path: str, stanza: Stanza) -> Fate:
     return after_rotation(stanza.options, access_of(path), access_of(folder), _acl(folder, "system.posix_acl_default"))
 
 
+def _owner(uid: int, path: str) -> str:
+    return f"$(stat -c %U {quoted(path)})" if is_unmapped(uid) else user_name(uid)
+
+
 def _lost(path: str, stanza: Stanza, then: Access, uid: int, gids: frozenset[int]) -> Finding:
     """Say why a log that is readable will not be after its rotation, and how to keep it so."""
     su = stanza.options.get("su", "")
     good = next((name for name in map(group_name, gids) if name in ("adm", SERVICE_USER)), "adm")
     root = su.split()[:1] in ([], ["root"], ["0"])
     trap = "" if root else f' ("su {su}" overrules the owner and group in "create")'
-    owner = user_name(then.uid) if not is_unmapped(then.uid) else f"$(stat -c %U {quoted(path)})"
+    owner = _owner(then.uid, path)
     lines = [f"su {su.split()[0]} {good}"] if trap else []
     fix = f"in {stanza.where} write:\n\t" + "\n\t".join([*lines, f"create 0640 {owner} {good}"])
     if not trap and then.mode & 0o040 and then.gid not in gids and group_name(then.gid) not in _POWERFUL:
@@ -2900,6 +2915,15 @@ def loss(path: str, stanza: Stanza, uid: int, gids: frozenset[int]) -> Finding |
     if then and allowed(now, uid, gids, READ) and not allowed(then, uid, known, READ):
         return _lost(path, stanza, then, uid, gids)
     return None
+
+
+def _stanza(path: str, uid: int) -> str:
+    """Say how to rotate a log that nothing rotates, so that its writer and adm keep their rights."""
+    folder, owner = access_of(os.path.dirname(path)), _owner(uid, path)
+    su = [f"su {_owner(folder.uid, os.path.dirname(path))} adm"] if folder.uid or folder.mode & 0o022 else []
+    script = ["postrotate", "\t# tell its writer to open it anew: it has the old file still", "endscript"]
+    lines = [*su, "weekly", "rotate 4", "missingok", "compress", "delaycompress", f"create 0640 {owner} adm", *script]
+    return f"{quoted(path)} {{\n\t" + "\n\t".join(lines) + "\n}"
 
 
 def _habits(path: str, stanzas: Sequence[Stanza]) -> Iterator[Finding]:
@@ -2925,8 +2949,8 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
         entry = os.lstat(path) if os.path.lexists(path) else None       # a missing one is why_unreadable()'s
         if not entry or entry.st_size < GROWN_BYTES or entry.st_mtime < time.time() - GROWING_SECONDS:
             return []
-        return [Finding(path, "grows for ever", "no logrotate stanza names it", "write to /etc/logrotate.d/local:\n"
-                        f"{quoted(path)} {{\n\tweekly\n\trotate 4\n\tmissingok\n\tcreate 0640 root adm\n}}")]
+        return [Finding(path, "grows for ever", "no logrotate stanza names it",
+                        f"write to /etc/logrotate.d/local:\n{_stanza(path, entry.st_uid)}")]
     findings = list(_habits(path, found))
     try:
         fate, lost = predict(path, found[0]), loss(path, found[0], uid, gids)
@@ -4832,11 +4856,16 @@ class Rates:
         yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span}", rate)
 
 
+def written_files(log: Log) -> list[File]:
+    """The live files of a log, of which a glob may match several; else the newest of what is left."""
+    return [file for file in log.files if file.live] or list(log.files[-1:])
+
+
 def log_problem(log: Log) -> Unreadable | None:
-    """Why a log cannot be listed, or its live file not be opened, if so."""
+    """Why a log cannot be listed, or a live file of it not be opened, if so."""
     try:
-        if log.files:
-            os.close(open_below(log.root, log.files[-1].parts))
+        for file in written_files(log):
+            os.close(open_below(log.root, file.parts))
     except Unreadable as error:
         return error
     except Moved:
@@ -4852,10 +4881,14 @@ def logrotate_stanzas(minute: int) -> Sequence[Stanza]:
 
 def log_outlook(log: Log) -> Finding | None:
     """What logrotate's next run will take from us: a log that can be read today, and from midnight on no more."""
-    path = os.path.join(log.root, *log.files[-1].parts) if log.files else ""
-    stanzas = matching(path, logrotate_stanzas(int(time.time() // 60))) if os.geteuid() else []     # root can read all
-    with contextlib.suppress(OSError):
-        return loss(path, stanzas[0], os.geteuid(), own_groups()) if stanzas else None
+    if not os.geteuid():        # root can read all
+        return None
+    for file in written_files(log):
+        path = os.path.join(log.root, *file.parts)
+        stanzas = matching(path, logrotate_stanzas(int(time.time() // 60)))
+        with contextlib.suppress(OSError):
+            if stanzas and (lost := loss(path, stanzas[0], os.geteuid(), own_groups())):
+                return lost
     return None
 
 
@@ -4910,6 +4943,8 @@ class Site:
         self._watches: dict[str, Watch] = {}
         self._followed: dict[str, tuple[Log, object]] = {}
         self.streams = threading.BoundedSemaphore(FOLLOWERS_MAX)
+        # A client's streams read as few at a time as its other requests do, or they would be the way round that.
+        self.turn = functools.lru_cache(maxsize=PEERS_MAX)(lambda owner: threading.Semaphore(WORKERS_SHARE))
         self.stopping = threading.Event()
 
     def watch(self, name: str) -> Watch:
@@ -4925,7 +4960,9 @@ class Site:
             if name in self.journals:
                 return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
-        except (Problem, OSError, MemoryError) as error:    # it may pass
+        except (Problem, OSError, MemoryError) as error:    # it may pass, and then something else has changed as well
+            if known:
+                self._followed[name] = known[0], newest_state(known[0])
             return str(error)
         state = newest_state(log)
         self._followed[name] = log, state
@@ -5076,7 +5113,7 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: 
     query = Query(args.get("n", 100), after=args.get("after"), before=args.get("before"), hide=hide)
     if not survey:
         rest = criteria._replace(since=-math.inf, until=math.inf, level=None)        # which journalctl chooses by
-        return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, hide))
+        return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, None))     # hidden already
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
     query = query._replace(pick=make_pick(criteria, survey.time_of, survey.format.level, matches, hide), around=around)
     if criteria.is_timed():
@@ -5181,7 +5218,8 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
 
     def read(place: str) -> Page:
-        return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
+        with site.turn(peer_key(request.peer)):
+            return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
     pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
     first = next(pages, None)
     if isinstance(first, Problem) and "oldest" not in first.members:
@@ -5394,9 +5432,11 @@ class Call(NamedTuple):
 
 
 def write_stderr(text: str) -> None:
-    """A line on stderr in one write; a log that cannot be written is no reason to stop serving."""
+    """A line on stderr in one write; a log that cannot be written, or that nobody reads, is no reason to stop serving:
+    a journald that hangs on its disk is when one wants to read the rest."""
     with contextlib.suppress(OSError):
-        os.write(2, text.encode("ascii", "backslashreplace"))
+        if select.select((), (2,), (), 0)[1]:
+            os.write(2, text.encode("ascii", "backslashreplace"))
 
 
 LOCAL = "local"         # the peer of a request that came without a socket
@@ -5457,7 +5497,11 @@ class Application:
         args = parse_query(request.query, route.parameters)
         handler = functools.partial(route.handler, self.site, request, args, **names)
         call = Call(lambda: self.guard(handler), args.get("follow", False))
-        return call.run() if route.instant(self.site) else call
+        if not route.instant(self.site):
+            return call
+        answer = call.run()
+        small = isinstance(answer.body, bytes) and len(answer.body) <= PIECE_BYTES      # what a socket takes at once
+        return answer if small else Call(lambda: answer, False)
 
     def _admit(self, request: Request, route: Route, names: Mapping[str, str]) -> Request:
         """The request with its token. Raises Problem 401, 403 or 429 where it may not, or not now."""
@@ -5748,7 +5792,7 @@ def bind_unix(path: str) -> socket.socket:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(path)
-        raise ConfigError(f"listen: unix:{path}: another server answers there")
+        raise Unavailable(f"listen: unix:{path}: another server answers there")
     except FileNotFoundError:
         pass
     except ConnectionRefusedError:
@@ -5774,7 +5818,7 @@ def bind_listener(address: Address) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
     except OSError as error:
-        raise ConfigError(f"listen: {address}: {error.strerror}") from None
+        raise Unavailable(f"listen: {address}: {error.strerror}") from None
     listener.listen(CONNECTIONS_MAX)
     return listener
 
@@ -5804,10 +5848,10 @@ class Connection:
     def is_gone(self) -> bool:
         """Whether the client has hung up, asked by a worker in the midst of a scan."""
         try:
-            return self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
+            poll = select.poll()
+            poll.register(self.sock, select.POLLRDHUP)      # recv() sees what was sent before that, and no end
+            return bool(poll.poll(0))
+        except ValueError:              # closed
             return True
 
 
@@ -6090,9 +6134,9 @@ class Server:
     def _stream(self, connection: Connection, sending: Sending) -> None:
         """In a thread of its own: send an answer that does not end, as it comes."""
         connection.broken = True                # a stream is the last answer of its connection
-        writable = select.poll()
-        writable.register(connection.sock, select.POLLOUT)
         try:
+            writable = select.poll()
+            writable.register(connection.sock, select.POLLOUT)
             while not sending.push(connection.sock) and writable.poll(SEND_SECONDS * 1000):
                 pass
         finally:
@@ -6117,7 +6161,8 @@ class Server:
             self._epoll.register(connection.sock.fileno(), select.EPOLLOUT)
             slow = [other for other in self._connections.values() if other.sending and not other.busy]
             if len(slow) > SLOW_MAX:
-                self._close(min(slow, key=lambda other: other.deadline))
+                owned = collections.Counter(other.owner for other in slow)
+                self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))     # of who has most
         elif connection.broken or not connection.keep:
             self._close(connection)
         else:
@@ -6210,8 +6255,8 @@ def journal_findings(uid: int, gids: frozenset[int], root: str = "") -> list[Fin
     return []
 
 
-def exposed(path: str) -> list[Finding]:
-    """Return whether a file that holds secrets (configuration, token, key) can be read or changed by everyone."""
+def exposed(path: str, uid: int) -> list[Finding]:
+    """Return whether a file that holds that user's secrets (configuration, token, key) is open to everyone."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as error:
@@ -6219,7 +6264,7 @@ def exposed(path: str) -> list[Finding]:
     if not mode & 0o006:
         return []
     return [Finding(path, "is open to every user of this machine", f"its mode is {mode:04o}, and it may hold secrets",
-                    f"chown {SERVICE_USER} {quoted(path)} && chmod 0400 {quoted(path)}")]
+                    f"chown {user_name(uid)} {quoted(path)} && chmod 0400 {quoted(path)}")]
 
 
 def open_port(listen: str, users: Iterable[pwd.struct_passwd]) -> list[Finding]:
@@ -6270,7 +6315,8 @@ def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
 def probe(url: str, stream: str) -> list[Finding]:
     """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
 
-    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once.
+    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once,
+    '' where that takes a token.
     """
     findings = []
     try:
@@ -6281,7 +6327,8 @@ def probe(url: str, stream: str) -> list[Finding]:
         findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
                                 + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
     try:
-        _asked(url, stream, 1)
+        if stream:
+            _asked(url, stream, 1)
     except OSError as error:
         late = isinstance(error, TimeoutError)
         why = f"no byte of {stream} in {PROBE_SECONDS:.0f} s: nginx collects the answer first" if late else f"{error}"
@@ -6305,7 +6352,7 @@ def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: 
         findings += rotation_findings(path, stanzas, uid, gids)
     findings += journal_findings(uid, gids)
     for path in private:
-        findings += exposed(path)
+        findings += exposed(path, uid)
     findings += open_port(listen, pwd.getpwall()) if listen else []
     findings += exposure(unit) if unit else []
     findings += probe(url, stream) if url else []
@@ -6397,6 +6444,8 @@ def command_config(config: Config, reread: Reread, argument: str) -> int:
         print(f"\n# {option.help}\n# --{option.name} {option.metavar}, {environment_name(option)}")
         texts = [option_text(item) for item in value] if option.repeat else [option_text(value)]
         print(f"{option.name} = " + "\n    ".join(texts))
+    for token in config.tokens:
+        print(f"\n# [token {token.name}]: not shown")
     return 0
 
 
@@ -6411,13 +6460,17 @@ def command_check(config: Config, reread: Reread, argument: str) -> int:
     if os.geteuid() == 0:               # the service's own settings, not this shell's
         pairs = (pair.partition("=") for pair in shlex.split(unit_property("Environment")))
         config = reread({name: value for name, _, value in pairs} | dict(os.environ))
+        credential = re.search(r"(?<!\S)tokens:(\S+)", unit_property("LoadCredential"))
+        if credential and os.path.exists(credential[1]):
+            config = config._replace(tokens=(*config.tokens, *load_tokens([credential[1]])),
+                                     sources=(*config.sources, credential[1]))
     listed = Catalogue(config).logs()
     logs = [log for log in listed if log.files]
-    paths = [os.path.join(log.root, *log.files[-1].parts) for log in logs]
+    paths = [os.path.join(log.root, *file.parts) for log in logs for file in written_files(log)]
     name = next((log.name for log in logs), "journal")
     findings = examine(paths, uid, gids, private=config.sources if config.tokens else [],
                        listen="" if config.tokens else str(config.listen), unit=f"{SERVICE_USER}.service", url=argument,
-                       stream=f"logs/{name}?follow=1&format=sse")
+                       stream="" if config.tokens else f"logs/{name}?follow=1&format=sse")
     findings += [Finding(log.name, "is no log that can be read", log.problem.reason if log.problem else
                          f"no file matches {dict(config.log).get(log.name)} now",
                          log.problem.fix if log.problem else f"see log = {log.name}= in the configuration")
@@ -6473,7 +6526,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 for success, 1 for an answer that is a problem, 2 for a wrong option."""
+    """Run a command; 0 for success, 1 for an answer that is a problem or an address that is taken, 2 for a wrong
+    option."""
     parser = make_parser()
     options = vars(parser.parse_intermixed_args(argv))
     if options["version"]:
@@ -6494,7 +6548,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[command](reread(), reread, argument)
     except (ConfigError, Problem) as error:
         write_stderr(f"logwatch: {error}\n")
-        return 2
+        return 1 if isinstance(error, Unavailable) else 2
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
 
