@@ -87,7 +87,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
-from types import MappingProxyType
 from typing import IO, Any, BinaryIO, NamedTuple, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
@@ -125,8 +124,11 @@ REGEX_WAIT = 1.0                # s for another one to end
 REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what an honest expression takes
 REGEX_BYTES = 256 << 20         # address space of the child
 REGEX_CHARACTERS = 500          # of a pattern
-TALLY_LINES = 5_000             # lines of a log that are counted at once, in about 20 ms
+TALLY_LINES = 5_000             # lines of a log that are counted at once, in 50 to 150 ms
 COUNT_SECONDS = 1.0             # for counting what was appended to all logs; the rest is counted the next time
+COUNT_PATIENCE = 2.0            # s that a scrape waits for that
+LOOK_PATIENCE = 0.4             # s that a health verdict waits for a look at the logs; the next one has it
+STUCK_LOOK = 2.0                # s of such a look after which a verdict tells of it
 TALLY_SECONDS = 5.0             # between two looks at the logs for a health verdict
 ERRORS_SECONDS = 300.0          # of which the error rates are
 ERRORS_RESPONSES = 20           # responses below which their share of errors says nothing
@@ -2968,6 +2970,7 @@ STATVFS_DEADLINE = 0.4        # s after which no more mounts are asked: kubelet 
 STATVFS_PATIENCE = 0.2        # s without all answers after which the mount in turn counts as stuck
 STUCK_MAX = 8                 # threads that dead mounts may hold; node_exporter #578 lost 830
 SILENT = "does not answer"
+FORBIDDEN = (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
 USER_HZ = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 CONNTRACK_MAX = "sys/net/netfilter/nf_conntrack_max"      # one for all networks, unlike nf_conntrack_count
@@ -3141,20 +3144,27 @@ class Prober:
     def __init__(self, statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self.statvfs = statvfs
         self.stuck: dict[str, float] = {}     # mount point → time.monotonic() since when its call has not returned
+        self._late: dict[str, Answer] = {}    # what came after all, for the next round
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._asking = threading.Lock()       # one round at a time, so that no two threads hang on one mount
         self._lock = threading.Lock()         # guards `stuck` and the answers
 
-    def ask(self, points: Sequence[str]) -> dict[str, Answer]:
+    def ask(self, points: Sequence[str], local: frozenset[str] = frozenset()) -> dict[str, Answer]:
         """Each point's usage, or the reason why there is none, asked in the order given, in about STATVFS_DEADLINE."""
         with self._asking:
-            answers: dict[str, Answer] = {point: SILENT for point in points if point in self.stuck}
+            with self._lock:
+                answers: dict[str, Answer] = {point: SILENT for point in points if point in self.stuck}
+                answers |= {point: self._late.pop(point) for point in points if point in self._late}
+                self._late.clear()
             deadline = time.monotonic() + STATVFS_DEADLINE
             while (waiting := [point for point in points if point not in answers]) and time.monotonic() < deadline:
                 if len(self.stuck) >= STUCK_MAX:
-                    break
+                    waiting = [point for point in waiting if point in local]
+                    if not waiting:
+                        break
                 answers |= self._round(waiting)
+            waiting = [point for point in points if point not in answers]
             return answers | dict.fromkeys(waiting, "was not asked, since other mounts do not answer")
 
     def _round(self, points: Sequence[str]) -> dict[str, Answer]:
@@ -3180,6 +3190,7 @@ class Prober:
                 answer = self._usage(point)
                 with self._lock:
                     if self.stuck.pop(point, None) is not None:      # the caller has given up on this thread
+                        self._late[point] = answer
                         return
                     found[point] = answer
             done.release()
@@ -3343,7 +3354,8 @@ class Facts:
     def usage(self) -> dict[str, Answer]:
         """Mount point → Usage or the reason; file systems that may hang come last."""
         order = sorted(self.mounts.seen, key=lambda mount: MAY_HANG.match(mount.fstype) is not None)
-        return self.host.prober.ask([mount.point for mount in order])
+        local = frozenset(mount.point for mount in order if not MAY_HANG.match(mount.fstype))
+        return self.host.prober.ask([mount.point for mount in order], local)
 
     @functools.cached_property
     def uptime(self) -> float:
@@ -3357,6 +3369,9 @@ class Facts:
 # --------------------------------------------------------------------------------------------------------------------
 SLACK = 1.1                   # a limit that was passed is left only 10 % on its good side: no flapping
 RING_STEP, RING_SIZE = 60, 360    # s between two samples of free space; samples: 6 h, as node-mixin's predict_linear
+RING_AGE = RING_STEP * RING_SIZE  # s after which a sample says nothing any more: the texts say 6 h
+BOOT_SLACK = 60               # s by which the time of boot, reckoned from the clock, may move
+WRITE_PATIENCE = 0.1          # s for the state file to be written
 RING_SPAN = 1800              # s of samples before they say anything
 RING_MOUNTS = 64              # mounts that are followed, at 10 KiB of state each
 ETA_FIT = 0.5                 # r² of the fitted line below which it is noise
@@ -3367,6 +3382,7 @@ STATUSES = ("pass", "warn", "fail")
 ESSENTIAL = ("disk", "memory")    # a verdict without these is not worth its name: unknown warns
 UTILIZATION = ("disk", "inodes", "memory", "swap", "cpu", "files", "conntrack")      # a measurementName of the draft
 STATE_FILE = "health.json"
+SILENT_KERNEL = re.compile(r"6\.1[234]\b")      # whose ext4 says nowhere that it has stopped writing
 UNCERTAIN = ", the table of this service: which of them are read-only is not certain"
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 ARC_LINE = re.compile(rb"^(size|c_min) +\d+ +(\d+)", re.MULTILINE)      # /proc/spl/kstat/zfs/arcstats
@@ -3450,12 +3466,12 @@ class Health:
         self.path = f"{host.state_dir}/{STATE_FILE}" if host.state_dir else ""
         self.trouble = "" if self.path else "no state directory: disk trends start anew at each restart"
         self.levels: dict[str, int] = {}                       # 'disk/var' → index of STATUSES
-        self.disks: dict[str, list[tuple[float, float]]] = {}  # mount point → (time, bytes left), at most RING_SIZE
+        self.rings: dict[str, list[tuple[float, float]]] = {}  # mount point → (time, bytes left); 'oom' → (time, kills)
         self.ends: dict[str, tuple[float, float] | None] = {}  # mount point → forecast
-        self.oom: tuple[int, float] | None = None              # OOM kills, time of the last
         self.cpu: list[tuple[int, ...]] = []                   # at most two samples, CPU_WINDOW apart
         self.lock = threading.Lock()                           # one evaluation at a time
         self.changed = False
+        self._writer = threading.Thread()
         if self.path and os.path.exists(self.path):
             self._load()
 
@@ -3464,21 +3480,27 @@ class Health:
         try:
             with open(self.path, encoding="utf-8") as file:
                 rings = json.load(file)
-            self.disks = {point: [(float(t), float(y)) for t, y in ring] for point, ring in rings.items()}
-            self.ends = {point: forecast(ring) for point, ring in self.disks.items()}
+            self.rings = {point: [(float(t), float(y)) for t, y in ring] for point, ring in rings.items() if ring}
+            self.ends = {point: forecast(ring) for point, ring in self.rings.items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             self.trouble = f"{self.path} was not usable: {error}"
 
     def save(self) -> None:
+        """Have the file replaced. No verdict waits long for it: its file system may be frozen, as for a snapshot."""
+        if self.path and self.changed and not self._writer.is_alive():
+            self.changed = False
+            self._writer = threading.Thread(target=self._write, args=(json.dumps(self.rings),), daemon=True)
+            self._writer.start()
+            self._writer.join(WRITE_PATIENCE)
+
+    def _write(self, text: str) -> None:
         """Replace the file; without fsync, since a lost one costs half an hour of forecast and nothing else."""
-        if not self.path or not self.changed:
-            return
         scratch = f"{self.path}.{os.getpid()}"
         try:
             with open(scratch, "w", encoding="utf-8") as file:
-                json.dump(self.disks, file, separators=(",", ":"))
+                file.write(text)
             os.replace(scratch, self.path)
-            self.trouble, self.changed = "", False
+            self.trouble = ""
         except OSError as error:
             self.trouble = f"{self.path} cannot be written ({error.strerror}): disk trends end with this process"
             with contextlib.suppress(OSError):
@@ -3486,12 +3508,27 @@ class Health:
 
     def follow(self, point: str, now: float, avail: int) -> tuple[float, float] | None:
         """Take a sample if one is due, and say when the disk is full. A clock that went back starts anew."""
-        ring = self.disks.get(point, [])
-        if (ring and 0 <= now - ring[-1][0] < RING_STEP) or (not ring and len(self.disks) >= RING_MOUNTS):
+        ring = self.rings.get(point, [])
+        if ring and 0 <= now - ring[-1][0] < RING_STEP:
             return self.ends.get(point)
-        ring = [*(ring if ring and ring[-1][0] < now else ()), (round(now), avail)][-RING_SIZE:]
-        self.disks[point], self.ends[point], self.changed = ring, forecast(ring), True
+        if not ring:        # mounts that are gone make room for a new one
+            for gone in [name for name, old in self.rings.items() if name != "oom" and now - old[-1][0] > RING_AGE]:
+                del self.rings[gone]
+        if not ring and len(self.rings) > RING_MOUNTS:
+            return None
+        ring = [*(sample for sample in ring if 0 < now - sample[0] <= RING_AGE), (round(now), avail)][-RING_SIZE:]
+        self.rings[point], self.ends[point], self.changed = ring, forecast(ring), True
         return self.ends[point]
+
+    def last_oom(self, now: float, boot: float, kills: int) -> float:
+        """When the last of so many OOM kills was; the time of boot where that is not known. Kept in the state file, as
+        this process is among the first that the kernel kills."""
+        known = self.rings.get("oom", [])
+        then, before = known[0] if known and known[0][0] > boot - BOOT_SLACK else (boot, kills)
+        then = now if kills > before else then
+        self.rings["oom"] = [(then, kills)]
+        self.changed = self.changed or known != self.rings["oom"]
+        return then
 
     def _bound(self, name: str, unit: str, side: str) -> Bound:
         """A row of LIMITS, with the limits that are in force."""
@@ -3554,8 +3591,8 @@ def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
         usage, since = facts.usage[mount.point], facts.host.prober.stuck.get(mount.point)
         if isinstance(usage, Usage):
             yield check_space(facts, health, mount.point, usage)
-        elif since is None:
-            yield unknown("disk", mount.point, usage, "warn")
+        elif since is None:         # a folder that is closed to this user is no fault of the disk below it
+            yield unknown("disk", mount.point, usage, "pass" if usage in FORBIDDEN else "warn")
         else:
             seconds = time.monotonic() - since
             text = f"{mount.point} ({mount.fstype} of {mount.source}) {usage} for {span_words(seconds)}"
@@ -3574,14 +3611,19 @@ def check_inodes(facts: Facts, health: Health) -> Iterator[Check]:
             yield health.judge("inodes", mount.point, 100 - left, "%", text, left)
 
 
+def went_readonly(mount: Mount, exact: bool) -> bool:
+    """Whether an error made a file system read-only: emergency_ro says so, or `ro` in the super block alone."""
+    options = mount.super_options
+    return "emergency_ro" in options or (exact and "ro" in options and "rw" in mount.options)
+
+
 def check_readonly(facts: Facts, health: Health) -> Iterator[Check]:
     """File systems that went read-only by an error: in the super block alone, since `mount -o ro` sets both options.
 
     ext4 keeps its `rw` then and says emergency_ro since 6.15, nothing from 6.12 to 6.14: there errors_count tells.
     """
     for mount in disks(facts, read_only=True):
-        options, exact = mount.super_options, facts.mounts.exact
-        bad = "emergency_ro" in options or (exact and "ro" in options and "rw" in mount.options)
+        bad = went_readonly(mount, facts.mounts.exact)
         text = f"{mount.point} went read-only after an error" if bad else f"{mount.point} is as it was mounted"
         yield Check("readonly", mount.point, int(bad), "", "fail" if bad else "pass", "", text)
 
@@ -3597,8 +3639,8 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
             yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
         ago = max(0.0, facts.now - last)
-        strict = mount.super_options & {"errors=remount-ro", "emergency_ro"}     # the latter from 6.15 on
-        stopped = count and strict and ago < facts.uptime
+        guess = SILENT_KERNEL.match(os.uname().release) and "errors=remount-ro" in mount.super_options
+        stopped = count and (went_readonly(mount, facts.mounts.exact) or guess and ago < facts.uptime)
         said = f"has {count} ext4 error{'s'[:count != 1]} on {device}, the last {span_words(ago)} ago"
         text = said if count else "has no ext4 errors"
         yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
@@ -3611,8 +3653,10 @@ def memory_limits(host: Host) -> list[tuple[str, int]]:
     with contextlib.suppress(Hidden):
         own = host.slurp(f"{host.own}/cgroup").decode().rpartition("0::")[2].strip() or "/"
     for group in (*parents(own), own):
-        with contextlib.suppress(*UNKNOWN):      # no such controller, or the limit is 'max'
-            found.append((group, int(host.read_sys(f"fs/cgroup{group}/memory.max"))))
+        for file in ("memory.high", "memory.max"):      # from the former on its processes are throttled
+            with contextlib.suppress(*UNKNOWN):         # no such controller, or the limit is 'max'
+                found.append((group, int(host.read_sys(f"fs/cgroup{group}/{file}"))))
+                break
     return found
 
 
@@ -3638,6 +3682,7 @@ def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
     left, text = 100 * free / total, f"memory {size_words(free)} of {size_words(total)} available"
     psi = facts.find("pressure/memory", parse_pressure)
     calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
+    calm = calm and health.levels.get("memory", 0) < 2       # once it fails, only more memory ends that
     yield health.judge("memory", "", 100 - left, "%", text, left, worst="warn" if calm else "fail")
     for group, limit, used in memory_groups(facts):
         if limit < total:
@@ -3668,20 +3713,17 @@ def oom_units(sys: str, kills: int) -> str:
     """The cgroups in which there were OOM kills, for one count of them. A group that ended since then left no trace."""
     found = []
     for path in sorted(glob.iglob(f"{glob.escape(sys)}/fs/cgroup/**/memory.events.local", recursive=True)):
-        with open(path, encoding="ascii") as file:
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:      # gone since it was listed
             count = int(dict(line.split() for line in file).get("oom_kill", 0))
-        found += [f"{os.path.basename(os.path.dirname(path))} {count}"] if count else []
+            found += [f"{os.path.basename(os.path.dirname(path))} {count}"] if count else []
     return ", ".join(found) or "unit not known any more"
 
 
 def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
     """OOM kills since boot, with the units; warns for a while after the last, or after boot where that is not known."""
     kills, boot = facts.get("vmstat", parse_pairs)["oom_kill"], facts.now - facts.uptime
-    if health.oom is None or kills < health.oom[0]:
-        health.oom = kills, boot
-    elif kills > health.oom[0]:
-        health.oom = kills, facts.now
-    ago = (facts.now - health.oom[1]) / 60 if kills else math.inf
+    last = health.last_oom(facts.now, boot, kills)
+    ago = (facts.now - last) / 60 if kills else math.inf
     text = f"{kills} OOM kills since boot ({oom_units(facts.host.sys, kills)})" if kills else "no OOM kill since boot"
     yield health.judge("oom", "", kills, "", text, ago)
 
@@ -3850,6 +3892,7 @@ SKIP_DISK = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
 SENSOR = re.compile(r"((temp|in|curr|power|energy|humidity|fan)\d+)_(input|min|max|crit|crit_hyst|crit_alarm)")
 SENSOR_UNITS = {"temp": ("_celsius", 1e-3), "in": ("_volts", 1e-3), "curr": ("_amps", 1e-3), "power": ("_watt", 1e-6),
                 "energy": ("_joule_total", 1e-6), "humidity": ("", 1e-6), "fan": ("_rpm", 1.0)}
+SYNC_SECONDS = 9 * 3600       # without NTP the kernel's maximum error passes 16 s, its bound, by then
 HOTPLUG_IDLE = 3 * USER_HZ    # jiffies that idle may go back before the CPU counts as new (node_exporter)
 CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 OS_LABELS = ("build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant", "variant_id",
@@ -3888,6 +3931,62 @@ SCHED_COLUMNS = scaled("node_schedstat_", "- - - - - - running_seconds_total*1e-
                        "timeslices_total")
 
 
+HELP_BY_PREFIX = (
+    ("node_memory_", "Memory information field {}."), ("node_vmstat_", "/proc/vmstat information field {}."),
+    ("node_netstat_", "Statistic {}."), ("node_network_receive_", "Network device statistic {}."),
+    ("node_network_transmit_queue_length", "Network device property: {}"),
+    ("node_network_transmit_", "Network device statistic {}."),
+    *((f"node_network_{name}", "Network device property: {}") for name in (
+        "carrier", "flags", "iface_id", "mtu_bytes", "speed_bytes")))
+HELPS = {name: words for name, _, words in (line.partition(": ") for line in """\
+logwatch_health_status: The verdict on a check: 0 pass, 1 warn, 2 fail.
+logwatch_log_bytes_total: Bytes appended to a log since logwatch knows it or was reloaded.
+logwatch_log_lines_total: Lines appended to a log since logwatch knows it or was reloaded, by severity.
+logwatch_http_responses_total: Responses in an access log since logwatch knows it or was reloaded, by status code.
+node_arp_entries: ARP entries by device
+node_boot_time_seconds: Node boot time, in unixtime.
+node_context_switches_total: Total number of context switches.
+node_cpu_guest_seconds_total: Seconds the CPUs spent in guests (VMs) for each mode.
+node_cpu_seconds_total: Seconds the CPUs spent in each mode.
+node_disk_io_now: The number of I/Os currently in progress.
+node_disk_io_time_seconds_total: Total seconds spent doing I/Os.
+node_disk_io_time_weighted_seconds_total: The weighted # of seconds spent doing I/Os.
+node_disk_read_bytes_total: The total number of bytes read successfully.
+node_disk_reads_completed_total: The total number of reads completed successfully.
+node_disk_writes_completed_total: The total number of writes completed successfully.
+node_disk_written_bytes_total: The total number of bytes written successfully.
+node_entropy_available_bits: Bits of available entropy.
+node_entropy_pool_size_bits: Bits of entropy pool.
+node_filefd_allocated: File descriptor statistics: allocated.
+node_filefd_maximum: File descriptor statistics: maximum.
+node_filesystem_avail_bytes: Filesystem space available to non-root users in bytes.
+node_filesystem_device_error: Whether an error occurred while getting statistics for the given device.
+node_filesystem_files: Filesystem total file nodes.
+node_filesystem_files_free: Filesystem total free file nodes.
+node_filesystem_free_bytes: Filesystem free space in bytes.
+node_filesystem_readonly: Filesystem read-only status.
+node_filesystem_size_bytes: Filesystem size in bytes.
+node_forks_total: Total number of forks.
+node_intr_total: Total number of interrupts serviced.
+node_load1: 1m load average.
+node_load5: 5m load average.
+node_load15: 15m load average.
+node_network_info: Non-numeric data from /sys/class/net/<iface>, value is always 1.
+node_network_up: Value is 1 if operstate is 'up', 0 otherwise.
+node_nf_conntrack_entries: Number of currently allocated flow entries for connection tracking.
+node_nf_conntrack_entries_limit: Maximum size of connection tracking table.
+node_pressure_cpu_waiting_seconds_total: Total time in seconds that processes have waited for CPU time
+node_pressure_io_stalled_seconds_total: Total time in seconds no process could make progress due to IO congestion
+node_pressure_io_waiting_seconds_total: Total time in seconds that processes have waited due to IO congestion
+node_procs_blocked: Number of processes blocked waiting for I/O to complete.
+node_procs_running: Number of processes in runnable state.
+node_time_seconds: System time in seconds since epoch (1970).
+node_time_zone_offset_seconds: System time zone offset in seconds.
+node_timex_sync_status: Is clock synchronized to a reliable server (1 = yes, 0 = no).
+node_udp_queues: Number of allocated memory in the kernel for UDP datagrams in bytes.
+node_uname_info: Labeled system information as provided by the uname system call.""".splitlines())}
+
+
 @functools.lru_cache(maxsize=8192)
 def label_text(labels: Labels) -> str:
     """(('device', 'eth0'),) → '{device="eth0"}'."""
@@ -3896,18 +3995,28 @@ def label_text(labels: Labels) -> str:
 
 
 @functools.lru_cache(maxsize=2048)
-def head_text(name: str, words: str) -> str:
+def help_text(name: str) -> str:
+    """What node_exporter says of a metric, for dashboards show it; else its name in words."""
+    for prefix, words in HELP_BY_PREFIX:
+        if name.startswith(prefix):
+            field = name.removeprefix("node_network_" if "device" in words else prefix)
+            field = field.removesuffix("_total") if "device statistic" in words else field
+            return words.format(field.replace("_", "") if words == "Statistic {}." else field)
+    return HELPS.get(name) or name.partition("_")[2].replace("_", " ") + "."
+
+
+@functools.lru_cache(maxsize=2048)
+def head_text(name: str) -> str:
     """A metric's HELP and TYPE. By its name it is a counter or a gauge; the kernel's own names do not tell: untyped."""
     kind = "untyped" if name.startswith(("node_vmstat_", "node_netstat_")) else "gauge"
-    words = words or name.partition("_")[2].replace("_", " ") + "."
-    return f'# HELP {name} {words}\n# TYPE {name} {"counter" if name.endswith("_total") else kind}'
+    return f'# HELP {name} {help_text(name)}\n# TYPE {name} {"counter" if name.endswith("_total") else kind}'
 
 
-def render(samples: Iterable[Sample], helps: Mapping[str, str] = MappingProxyType({})) -> bytes:
+def render(samples: Iterable[Sample]) -> bytes:
     """Prometheus text format 0.0.4: the samples of one metric stand together, in the order of their first one."""
     found: dict[str, list[str]] = {}
     for name, labels, value in samples:
-        lines = found.get(name) or found.setdefault(name, [head_text(name, helps.get(name, ""))])
+        lines = found.get(name) or found.setdefault(name, [head_text(name)])
         lines.append(f"{name}{label_text(labels)} {value!r}" if labels else f"{name} {value!r}")
     return "\n".join([line for lines in found.values() for line in lines] + [""]).encode(errors="replace")
 
@@ -4050,6 +4159,11 @@ def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
                 yield f"node_{metric}", ((label, re.sub(r"\D", "", entry)), kind), int(text) * factor
 
 
+def last_sync(facts: Facts) -> float:
+    """When systemd-timesyncd last set the clock; 0 for never. Raises OSError where it does not run."""
+    return os.path.getmtime(f"{facts.host.timesync}/synchronized") if os.listdir(facts.host.timesync) else 0.0
+
+
 def collect_process(facts: Facts) -> Iterator[Sample]:
     """This process, under the names that Prometheus' client libraries share."""
     fields = facts.host.slurp(f"{facts.host.own}/stat").rpartition(b") ")[2].split()      # proc_pid_stat(5) from (3) on
@@ -4098,7 +4212,7 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "stat": lambda facts: plain("node_", (
         (STAT_NAMES[name], row[0]) for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES)),
     "timex": lambda facts: plain(
-        "node_timex_", [("sync_status", int("synchronized" in os.listdir(facts.host.timesync)))]),
+        "node_timex_", [("sync_status", int(facts.now - last_sync(facts) < SYNC_SECONDS))]),
     "udp_queues": lambda facts: (
         ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
         for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table)] if table
@@ -4135,6 +4249,7 @@ class Tally:
         self.place = ""
         self.bytes = 0
         self.own = 0            # our own bad verdicts among them: judged as errors, they would never get better
+        self.judged = [0, 0, 0]     # what Rates has seen of it
         self.levels: collections.Counter[str] = collections.Counter()
         self.statuses: collections.Counter[str] = collections.Counter()
 
@@ -4160,7 +4275,7 @@ def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
     for item in page.found:
         tally.add(item.line, format_)
     tally.place = page.next
-    return len(page.found) < TALLY_LINES
+    return len(page.found) < TALLY_LINES and stream.budget.stop == "complete"
 
 
 def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: bytes) -> None:
@@ -4178,22 +4293,14 @@ def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: b
         tally.seen = log.files
 
 
-HELPS = {
-    "logwatch_health_status": "The verdict on a check: 0 pass, 1 warn, 2 fail.",
-    "logwatch_log_bytes_total": "Bytes appended to a log since logwatch began or was reloaded.",
-    "logwatch_log_lines_total": "Lines appended to a log since logwatch began or was reloaded, by severity.",
-    "logwatch_http_responses_total": "Responses in an access log since logwatch began or was reloaded, by status code.",
-}
-
-
 def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
     """The tallies of logs, by their names; nothing for a log that could not be read yet."""
     for name, tally in ((name, tally) for name, tally in tallies.items() if tally.place):
         log = (("log", name),)
         yield "logwatch_log_bytes_total", log, tally.bytes
-        for level, count in tally.levels.items():
+        for level, count in tuple(tally.levels.items()):       # which are counted on meanwhile
             yield "logwatch_log_lines_total", (*log, ("level", level)), count
-        for status, count in tally.statuses.items():
+        for status, count in tuple(tally.statuses.items()):
             yield "logwatch_http_responses_total", (*log, ("status", status)), count
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -4824,18 +4931,20 @@ class Rates:
     """How many responses and errors there were in the last ERRORS_SECONDS, out of tallies that only grow."""
 
     def __init__(self) -> None:
-        self._samples: collections.deque[tuple[float, int, int, int]] = collections.deque()
+        self._samples: collections.deque[tuple[float, ...]] = collections.deque()
+        self._totals = [0, 0, 0]        # responses, failed ones, error lines, of all logs
 
     def checks(self, tallies: Iterable[Tally], health: Health) -> Iterator[Check]:
         """The checks of 5xx responses and of error lines; unknown until there are two samples."""
         now = time.monotonic()
-        responses = failed = lines = 0
         counted = [tally for tally in tallies if tally.place]
-        for tally in counted:
-            responses += tally.statuses.total() - tally.own
-            failed += sum(count for status, count in tally.statuses.items() if status.startswith("5")) - tally.own
-            lines += sum(tally.levels[level] for level in LEVELS[:4]) - tally.own
-        self._samples.append((now, responses, failed, lines))
+        for tally in counted:       # each by itself: one that goes, or comes back, takes or brings its past along
+            failed = sum(count for status, count in tally.statuses.items() if status.startswith("5"))
+            lines = sum(tally.levels[level] for level in LEVELS[:4])
+            seen = [count - tally.own for count in (tally.statuses.total(), failed, lines)]
+            self._totals = [total + max(0, count - old) for total, count, old in zip(self._totals, seen, tally.judged)]
+            tally.judged = seen
+        self._samples.append((now, *self._totals))
         while len(self._samples) > 2 and self._samples[1][0] < now - ERRORS_SECONDS:
             self._samples.popleft()
         then, *before = self._samples[0]
@@ -4843,8 +4952,7 @@ class Rates:
             for name in ("errors", "error-lines"):
                 yield unknown(name, "", "needs two looks at the logs" if counted else "no log can be read")
             return
-        counts = zip((responses, failed, lines), before, strict=True)
-        responses, failed, lines = (max(0, count - old) for count, old in counts)
+        responses, failed, lines = (int(total - old) for total, old in zip(self._totals, before, strict=True))
         span = span_words(now - then)
         if responses:
             share, enough = 100 * failed / responses, responses >= ERRORS_RESPONSES
@@ -4936,8 +5044,10 @@ class Site:
         self._rates = Rates()
         self._logs: list[Log] = []
         self._counted = self._judged = -math.inf     # time.monotonic() of the last count, and of the checks made of one
-        self._log_checks: list[Check] = []
-        self._count_lock = threading.RLock()
+        self._log_checks = [unknown(name, "", "the logs were not looked at yet")
+                            for name in ("logs", "errors", "error-lines")]
+        self._looker, self._looking = threading.Thread(), 0.0       # who looks at logs, and since when
+        self._look_lock = threading.Lock()
         self._verdict_until = 0.0
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
@@ -4968,10 +5078,20 @@ class Site:
         self._followed[name] = log, state
         return state
 
-    def count_logs(self) -> list[Sample]:
-        """The tallies of all logs, brought up to date."""
-        with self._count_lock:
-            budget = Budget(COUNT_SECONDS)
+    def look(self, work: Callable[[], None], seconds: float) -> None:
+        """Have logs counted or judged, and wait so long for it. In one thread of its own: a mount that hangs below the
+        log root holds up that one, and no answer."""
+        with self._look_lock, contextlib.suppress(RuntimeError):        # no thread can be started now
+            if not self._looker.is_alive():
+                self._looker, self._looking = threading.Thread(target=work, name="logs", daemon=True), time.monotonic()
+                self._looker.start()
+        if self._looker.is_alive():
+            self._looker.join(seconds)
+
+    def count_logs(self) -> None:
+        """Bring the tallies of all logs up to date, as far as descriptors and memory go."""
+        budget = Budget(COUNT_SECONDS)
+        with contextlib.suppress(OSError, MemoryError):
             self._logs = self.catalogue.logs()
             for log in self._logs:
                 tally = self.tallies.setdefault(log.name, Tally())
@@ -4981,16 +5101,25 @@ class Site:
             for name in self.tallies.keys() - {log.name for log in self._logs}:
                 del self.tallies[name]
             self._counted = time.monotonic()
-            return list(tally_samples(self.tallies))
 
-    def _judge_logs(self) -> None:
-        """Make the checks of logs again; a scrape has just counted them."""
-        with self._count_lock:
-            if time.monotonic() > self._counted + TALLY_SECONDS:
-                self.count_logs()
-            self._log_checks = [*log_checks(self._logs),
-                                *self._rates.checks(self.tallies.values(), self._health)]
+    def judge_logs(self) -> None:
+        """Make the checks of logs again; a scrape may have just counted them."""
+        if time.monotonic() > self._counted + TALLY_SECONDS:
+            self.count_logs()
+        with contextlib.suppress(OSError, MemoryError):
+            self._log_checks = [*log_checks(self._logs), *self._rates.checks(self.tallies.values(), self._health)]
             self._judged = time.monotonic()
+
+    def _checks_of_logs(self) -> list[Check]:
+        """What is known of the logs, looked at again every TALLY_SECONDS."""
+        if time.monotonic() > self._judged + TALLY_SECONDS:
+            self.look(self.judge_logs, LOOK_PATIENCE)
+        seconds = time.monotonic() - self._looking if self._looker.is_alive() else 0.0
+        if seconds < STUCK_LOOK:
+            return self._log_checks
+        text = f"looking at the logs has taken {span_words(seconds)}: a disk or mount below them does not answer"
+        stuck = self._health.judge("stuck", "logs", 0, "", text, seconds)
+        return [*self._log_checks, stuck._replace(name="logs", component="", value=None)]
 
     def is_fresh(self) -> bool:
         """Whether a verdict is at hand that is no older than VERDICT_SECONDS."""
@@ -5000,9 +5129,7 @@ class Site:
         """The verdict on this box, made again, of `facts` or new ones, when it is older than VERDICT_SECONDS."""
         with self._lock:
             if not self._verdict or time.monotonic() > self._verdict_until + GRACE_SECONDS:
-                if time.monotonic() > self._judged + TALLY_SECONDS:
-                    self._judge_logs()
-                self._verdict = evaluate(self._health, self._log_checks, facts)
+                self._verdict = evaluate(self._health, self._checks_of_logs(), facts)
                 self._verdict_until = time.monotonic() + VERDICT_SECONDS
             return self._verdict
 
@@ -5112,8 +5239,9 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: 
     """A query of the parameters, for lines of a format, or, without a survey, of the journal."""
     query = Query(args.get("n", 100), after=args.get("after"), before=args.get("before"), hide=hide)
     if not survey:
-        rest = criteria._replace(since=-math.inf, until=math.inf, level=None)        # which journalctl chooses by
-        return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, None))     # hidden already
+        rest = criteria._replace(since=-math.inf, until=math.inf, level=None)        # journalctl chooses by these
+        # What is asked of the lines is asked behind `hide`: pseudonyms made twice are not what was shown.
+        return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, None))
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
     query = query._replace(pick=make_pick(criteria, survey.time_of, survey.format.level, matches, hide), around=around)
     if criteria.is_timed():
@@ -5375,9 +5503,10 @@ def answer_health(site: Site, request: Request, args: Args, check: str = "") -> 
 def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
     facts = Facts(site.host)
-    counted = [sample for sample in site.count_logs() if may_see(request, dict(sample[1])["log"])]
+    site.look(site.count_logs, COUNT_PATIENCE)
+    counted = [sample for sample in tally_samples(dict(site.tallies)) if may_see(request, dict(sample[1])["log"])]
     samples = itertools.chain(collect(facts, site.verdict(facts)), counted)
-    return reply("metrics", render(samples, HELPS))
+    return reply("metrics", render(samples))
 
 
 class Route(NamedTuple):
