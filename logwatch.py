@@ -4161,7 +4161,8 @@ def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
 
 def last_sync(facts: Facts) -> float:
     """When systemd-timesyncd last set the clock; 0 for never. Raises OSError where it does not run."""
-    return os.path.getmtime(f"{facts.host.timesync}/synchronized") if os.listdir(facts.host.timesync) else 0.0
+    synced = "synchronized" in os.listdir(facts.host.timesync)
+    return os.path.getmtime(f"{facts.host.timesync}/synchronized") if synced else 0.0
 
 
 def collect_process(facts: Facts) -> Iterator[Sample]:

@@ -6233,8 +6233,11 @@ class HostChecks(HostCase):
             os.utime(self.folder / 'root/run/systemd/timesync/synchronized', (NOW - age, NOW - age))
             self.assertEqual(self.check(self.verdict(host), 'clock').status, status)
         self.assertIn('node_timex_sync_status 1\n', self.metrics(host))
+        os.utime(self.folder / 'root/run/systemd/timesync/synchronized', (NOW - 40000, NOW - 40000))
+        self.assertIn('node_timex_sync_status 0\n', self.metrics(host))
         (self.folder / 'root/run/systemd/timesync/synchronized').unlink()
         self.assertEqual(self.check(self.verdict(host), 'clock').reason, 'clock not synchronised for 2.8 h')
+        self.assertIn('node_timex_sync_status 0\n', self.metrics(host))
 
     def test_limits_name_existing_checks_and_have_both_statuses(self) -> None:
         names = {name for name, *_ in logwatch.LIMITS} - {'disk-bytes', 'disk-eta', 'stuck', 'errors', 'error-lines'}
