@@ -3134,6 +3134,44 @@ def compare_mounts(source: str, host: bytes, own: bytes) -> Mounts:
     return Mounts(source, exact, seen, tuple(mount for mount in kept if mount not in seen))
 
 
+class Aside:
+    """Does one thing at a time in a daemon thread, so that what hangs holds up neither who wants it nor the end of the
+    process. The thread stays: to start one where memory is short can hang as well (threading waits for its first word).
+    """
+
+    def __init__(self) -> None:
+        self._works: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._thread = threading.Thread()
+        self._lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._since = 0.0               # time.monotonic() when it began what it does
+
+    def do(self, work: Callable[[], object], seconds: float) -> None:
+        """Have it done, unless something else is still under way, and wait so long for the end of either."""
+        with self._lock:
+            if self._idle.is_set():
+                self._idle.clear()
+                self._since = time.monotonic()
+                self._works.put(work)
+            if not self._thread.is_alive():     # also where this process was forked, or none could be started
+                with contextlib.suppress(RuntimeError):
+                    self._thread = threading.Thread(target=self._run, daemon=True, name="aside")
+                    self._thread.start()
+        self._idle.wait(seconds)
+
+    def busy(self) -> float:
+        """For how many seconds it has been at work; 0 where it is not."""
+        return 0.0 if self._idle.is_set() else time.monotonic() - self._since
+
+    def _run(self) -> None:
+        while True:
+            work = self._works.get()
+            with contextlib.suppress(OSError, MemoryError):     # for want of descriptors or memory: the next one may do
+                work()
+            self._idle.set()
+
+
 class Prober:
     """statvfs(2) on many mounts, where a dead one holds up neither the caller nor the end of the process.
 
@@ -3205,6 +3243,8 @@ class Prober:
 
 
 PROBER = Prober()      # one for the process: its thread, and what is stuck, outlast a reload
+LOOKER = Aside()       # at logs: a mount that hangs below the log root holds up no answer
+WRITER = Aside()       # of the state: a file system that is frozen, as for a snapshot, holds up no verdict
 
 
 class Host:
@@ -3471,7 +3511,6 @@ class Health:
         self.cpu: list[tuple[int, ...]] = []                   # at most two samples, CPU_WINDOW apart
         self.lock = threading.Lock()                           # one evaluation at a time
         self.changed = False
-        self._writer = threading.Thread()
         if self.path and os.path.exists(self.path):
             self._load()
 
@@ -3486,12 +3525,10 @@ class Health:
             self.trouble = f"{self.path} was not usable: {error}"
 
     def save(self) -> None:
-        """Have the file replaced. No verdict waits long for it: its file system may be frozen, as for a snapshot."""
-        if self.path and self.changed and not self._writer.is_alive():
+        """Have the file replaced, and wait no longer than WRITE_PATIENCE."""
+        if self.path and self.changed and not WRITER.busy():
             self.changed = False
-            self._writer = threading.Thread(target=self._write, args=(json.dumps(self.rings),), daemon=True)
-            self._writer.start()
-            self._writer.join(WRITE_PATIENCE)
+            WRITER.do(partial(self._write, json.dumps(self.rings)), WRITE_PATIENCE)
 
     def _write(self, text: str) -> None:
         """Replace the file; without fsync, since a lost one costs half an hour of forecast and nothing else."""
@@ -5047,8 +5084,6 @@ class Site:
         self._counted = self._judged = -math.inf     # time.monotonic() of the last count, and of the checks made of one
         self._log_checks = [unknown(name, "", "the logs were not looked at yet")
                             for name in ("logs", "errors", "error-lines")]
-        self._looker, self._looking = threading.Thread(), 0.0       # who looks at logs, and since when
-        self._look_lock = threading.Lock()
         self._verdict_until = 0.0
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
@@ -5079,43 +5114,31 @@ class Site:
         self._followed[name] = log, state
         return state
 
-    def look(self, work: Callable[[], None], seconds: float) -> None:
-        """Have logs counted or judged, and wait so long for it. In one thread of its own: a mount that hangs below the
-        log root holds up that one, and no answer."""
-        with self._look_lock, contextlib.suppress(RuntimeError):        # no thread can be started now
-            if not self._looker.is_alive():
-                self._looker, self._looking = threading.Thread(target=work, name="logs", daemon=True), time.monotonic()
-                self._looker.start()
-        if self._looker.is_alive():
-            self._looker.join(seconds)
-
     def count_logs(self) -> None:
-        """Bring the tallies of all logs up to date, as far as descriptors and memory go."""
+        """Bring the tallies of all logs up to date."""
         budget = Budget(COUNT_SECONDS)
-        with contextlib.suppress(OSError, MemoryError):
-            self._logs = self.catalogue.logs()
-            for log in self._logs:
-                tally = self.tallies.setdefault(log.name, Tally())
-                if log.files and tally.seen != log.files:
-                    format_ = survey_of(self.catalogue.recall, log).format
-                    update_tally(tally, log, format_, budget, self.key)
-            for name in self.tallies.keys() - {log.name for log in self._logs}:
-                del self.tallies[name]
-            self._counted = time.monotonic()
+        self._logs = self.catalogue.logs()
+        for log in self._logs:
+            tally = self.tallies.setdefault(log.name, Tally())
+            if log.files and tally.seen != log.files:
+                format_ = survey_of(self.catalogue.recall, log).format
+                update_tally(tally, log, format_, budget, self.key)
+        for name in self.tallies.keys() - {log.name for log in self._logs}:
+            del self.tallies[name]
+        self._counted = time.monotonic()
 
     def judge_logs(self) -> None:
         """Make the checks of logs again; a scrape may have just counted them."""
         if time.monotonic() > self._counted + TALLY_SECONDS:
             self.count_logs()
-        with contextlib.suppress(OSError, MemoryError):
-            self._log_checks = [*log_checks(self._logs), *self._rates.checks(self.tallies.values(), self._health)]
-            self._judged = time.monotonic()
+        self._log_checks = [*log_checks(self._logs), *self._rates.checks(self.tallies.values(), self._health)]
+        self._judged = time.monotonic()
 
     def _checks_of_logs(self) -> list[Check]:
         """What is known of the logs, looked at again every TALLY_SECONDS."""
         if time.monotonic() > self._judged + TALLY_SECONDS:
-            self.look(self.judge_logs, LOOK_PATIENCE)
-        seconds = time.monotonic() - self._looking if self._looker.is_alive() else 0.0
+            LOOKER.do(self.judge_logs, LOOK_PATIENCE)
+        seconds = LOOKER.busy()
         if seconds < STUCK_LOOK:
             return self._log_checks
         text = f"looking at the logs has taken {span_words(seconds)}: a disk or mount below them does not answer"
@@ -5504,7 +5527,7 @@ def answer_health(site: Site, request: Request, args: Args, check: str = "") -> 
 def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
     facts = Facts(site.host)
-    site.look(site.count_logs, COUNT_PATIENCE)
+    LOOKER.do(site.count_logs, COUNT_PATIENCE)
     counted = [sample for sample in tally_samples(dict(site.tallies)) if may_see(request, dict(sample[1])["log"])]
     samples = itertools.chain(collect(facts, site.verdict(facts)), counted)
     return reply("metrics", render(samples))
