@@ -101,6 +101,7 @@ LINES_MAX = 10_000              # lines an answer; a page, not a download: /raw 
 LINE_BYTES = 65_536             # bytes of a line that are shown; the rest is counted and left out
 PACKED_LINE_BYTES = 64 << 20    # of a line in a gzip file: 1 GiB of zeros, packed in 1 MB, takes 2 s to unpack
 PAGE_BYTES = 4 << 20            # bytes of lines an answer; with JSON's escapes it still fits the 40 MB of a request
+GZIP_IDLE_BYTES = 1 << 16       # bytes of a gzip file in a row that may give none: 4 kB on disk can be 1 TB of padding
 BLOCK_BYTES = 1 << 18           # bytes a read; larger ones gain nothing, and cost memory
 FIRST_BLOCK_BYTES = 1 << 16     # bytes of the first read backward: most answers need no second one
 TAIL_BYTES = 64                 # bytes before a place that its cursor fingerprints
@@ -944,9 +945,15 @@ def list_folders(root: str, patterns: Sequence[str]) -> Iterator[tuple[str, ...]
             yield (name, *rest)
 
 
+def known_time(nanoseconds: int) -> int:
+    """A file's time, within what can be reckoned with: its owner may set any, also before 1970."""
+    return min(max(nanoseconds, 0), 4_000_000_000 * 10**9)
+
+
 def make_file(parts: tuple[str, ...], found: os.stat_result, live: bool) -> File:
     """A File from a directory entry."""
-    return File(parts, found.st_ino, found.st_size, found.st_mtime_ns, parse_rotation(parts[-1]).packing, live)
+    return File(parts, found.st_ino, found.st_size, known_time(found.st_mtime_ns), parse_rotation(parts[-1]).packing,
+                live)
 
 
 def finished(files: Sequence[File]) -> tuple[File, ...]:
@@ -1028,6 +1035,26 @@ def make_recall() -> Recall:
 CONTROL = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b"))      # what no text is full of
 
 
+class Fed:
+    """What gzip reads of a file: it passes over padding, empty members and names without end inside one call, so that
+    GZIP_IDLE_BYTES in a row that give nothing are the end of it."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw, self.idle = raw, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes. Raises EOFError where too many have given nothing."""
+        piece = self._raw.read(size)
+        self.idle += len(piece)
+        if self.idle > GZIP_IDLE_BYTES:
+            raise EOFError(f"{GZIP_IDLE_BYTES >> 10} KiB of it hold nothing")
+        return piece
+
+    def seekable(self) -> bool:
+        """Not: what was read is not read again."""
+        return False
+
+
 def is_text(root: str, file: File) -> bool:
     """Whether a file looks like a log: it may begin with NULs, where copytruncate under a writer that does not append
     left a hole, and hold a few elsewhere. What cannot be read is listed, hence True."""
@@ -1041,7 +1068,7 @@ def is_text(root: str, file: File) -> bool:
             if now.st_ino != file.ino or now.st_size < file.size:
                 return True             # rotated since it was listed: an empty one in its place says nothing
             if file.packing == "gz":
-                return b"\0" not in gzip.GzipFile(fileobj=opened).read1(SNIFF_BYTES)
+                return b"\0" not in gzip.GzipFile(fileobj=cast(BinaryIO, Fed(opened)), mode="rb").read1(SNIFF_BYTES)
             head = opened.read(SNIFF_BYTES).lstrip(b"\0")
             opened.seek(max(file.size - SNIFF_BYTES, min(file.size, SNIFF_BYTES)))
             tail = opened.read(SNIFF_BYTES).lstrip(b"\0")
@@ -1187,7 +1214,7 @@ class Plain:
 
     def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget) -> None:
         self._raw, self._fd, self._budget = raw, raw.fileno(), budget
-        self.size, self.mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
+        self.size, self.mtime_ms = found.st_size, known_time(found.st_mtime_ns) // 1_000_000
         self.head = self.read(0, HEAD_BYTES)
 
     def read(self, offset: int, count: int) -> bytes:
@@ -1227,13 +1254,14 @@ class Packed:
 
     def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget, name: str) -> None:
         self._raw, self._budget, self._name, self._ended = raw, budget, name, False
-        self.mtime_ms = found.st_mtime_ns // 1_000_000
+        self.mtime_ms = known_time(found.st_mtime_ns) // 1_000_000
         self._rewind()
         self.head = self.read(0, HEAD_BYTES)
 
     def _rewind(self) -> None:
         self._raw.seek(0)
-        self._gzip = gzip.GzipFile(fileobj=self._raw)
+        self._fed = Fed(self._raw)
+        self._gzip = gzip.GzipFile(fileobj=cast(BinaryIO, self._fed), mode="rb")
         self._start, self._data = 0, b""        # what was read last: blocks overlap
 
     def read(self, offset: int, count: int) -> bytes:
@@ -1264,6 +1292,7 @@ class Packed:
         except (OSError, EOFError, zlib.error) as error:
             self._budget.notes.append(f"{self._name}: {error}")
             return b""
+        self._fed.idle = 0
         return piece if self._budget.spend(len(piece)) else b""
 
     def close(self) -> None:
@@ -4368,8 +4397,10 @@ _PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,
 _END = rb"""\\{0,3}["'][ ]?(?:,[ ]?[\\"'{\[\d]|[}\]][ ]?(?:[,}\]]|\\n|\\{0,3}"[,}]|$)|:[ ]?[\\"'{\[\d])"""
 _ENDS = rb"""(?!(?:[\[{(<]|(?(key)(?!(?P=key))|(?:\\*["'])?))%b|(?(key)(?!)|\\*["'][ ](?:[\\"']|\w{1,40}=)))""" % _END
 # A list or object, four deep; what is deeper hides the rest of its line.
-_NESTED = functools.reduce(lambda inner, _: rb"""[\[{(](?:[^\[{(\])}"\\\n]|\\.|"(?:[^"\\\n]|\\.)*+"?|\\|%b)*+[\])}]?"""
-                           % inner, range(4), rb"[\[{(][^\n]*+") + rb"""|%b[57]b(?:[^\s"'&\\]|\\(?![\\"']))*+""" % _HEX
+# Atomic groups, not possessive ones: in Debian 12's Python 3.11.2 `(?:...)*+` matches wrongly.
+_NESTED = functools.reduce(
+    lambda inner, _: rb"""[\[{(](?>(?:[^\[{(\])}"\\\n]|\\.|"(?>(?:[^"\\\n]|\\.)*)"?|\\|%b)*)[\])}]?""" % inner,
+    range(4), rb"[\[{(][^\n]*+") + rb"""|%b[57]b(?>(?:[^\s"'&\\]|\\(?![\\"']))*)""" % _HEX
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
 # nothing of a word follows: "a,b" and "a}b" may be passwords.
 _NEXT = rb"[\w.%%\[\]-]{1,40}(?:=|%b3d)" % _HEX
@@ -4397,7 +4428,7 @@ _STRING = (rb"""(?:(?:[a-z_][\w.:]{0,40}\(|[bunefr]{1,2}|\$)(?=\\{0,3}["'][^\s,:
            rb"""(?P<slash>\\{0,3})(?P<mark>["'])|%b22)(?P<quoted>(?:(?P=slash)\\(?:[^\\"'\n]|(?P=slash)(?:\\|(?P=mark"""
            rb""")))|%b5c(?:%b5c|%b22)|(?P=quote){2}(?=\w)|(?!(?P=quote)|(?P=mark))[^\n])+)""" % ((_HEX,) * 4))
 # An element of XML, bounded, as only its end tag tells it from the usage text of a command.
-_ELEMENT = (rb"(?:[ ][^<>\n]{0,80}+)?(?:>|&gt;|%b3e)(?P<element>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8}+)"
+_ELEMENT = (rb"(?:[ ][^<>\n]{0,80}+)?(?:>|&gt;|%b3e)(?P<element>(?>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8}))"
             rb"%b[\w:.-]{0,64}" % (_HEX, _END_TAG, _END_TAG))
 
 
@@ -4407,7 +4438,7 @@ def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[byt
     The last group, `quoted`, `bare` or `element`, is the value.
     """
     key = rb"(?P<key>%b|`|\[?\]|\[\d\](?==)|\)(?==\()|(?:%b5b\d?)?%b5d)?%b%b" % (_QUOTE, _HEX, _HEX, prose, _SEPARATOR)
-    bare = rb"""%b(?P<bare>(?:[\[{(][^\n"'\\)}\]]{0,99}+(?=%b)|%b)?+(?:%b)?)""" % (_NO_SECRET, _END, _NESTED, value)
+    bare = rb"""%b(?P<bare>(?>(?:[\[{(][^\n"'\\)}\]]{0,99}+(?=%b)|%b)?)(?:%b)?)""" % (_NO_SECRET, _END, _NESTED, value)
     return re.compile(rb"%b%b%b(?:%b%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _ENDS, _STRING, bare, _ELEMENT))
 
 
@@ -4450,7 +4481,7 @@ _RULES = (
 # A letter escaped in a name, as no serializer does: "tok%65n", "pass\u0077ord".
 _LETTER = rb"(?:[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|2[Dd])"
 _ESCAPES = re.compile(rb"%%%b" % _LETTER), re.compile(rb"\\(?:u00|x)%b" % _LETTER)
-_WORDS = re.compile(rb"(?:[\w-]|%b%b)++|%b[0-9A-Fa-f]{2}" % (_HEX, _LETTER, _HEX))
+_WORDS = re.compile(rb"(?>(?:[\w-]|%b%b)+)|%b[0-9A-Fa-f]{2}" % (_HEX, _LETTER, _HEX))
 
 _PEM = re.compile(rb"-----(?P<edge>BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _TAIL = re.compile(rb"(?<![A-Za-z0-9+/=])(?P<run>[A-Za-z0-9+/]++=*+)[ \t\r]*+(?:\n|\Z)")
@@ -4458,7 +4489,7 @@ _TAIL = re.compile(rb"(?<![A-Za-z0-9+/=])(?P<run>[A-Za-z0-9+/]++=*+)[ \t\r]*+(?:
 _ORPHAN = re.compile(rb"\n(?<=[A-Za-z0-9+/=]\n)(?<=[A-Za-z0-9+/=]{40}\n)")
 # The widths PEM and OpenSSH fold at; or any other, where the line is nothing else, and no path.
 _RUN = re.compile(rb"(?<=\s)(?=[a-z\d+/]*[A-Z])(?=[A-Z\d+/]*[a-z])(?=[A-Za-z]*[\d+/])(?:[A-Za-z\d+/]{64}"
-                  rb"(?:[A-Za-z\d+/]{6}){0,2}|(?<=\n)(?!(?:[^/\n]{0,12}/){3})(?:[A-Za-z\d+/=]{4}){10,}+)\Z")
+                  rb"(?:[A-Za-z\d+/]{6}){0,2}|(?<=\n)(?!(?:[^/\n]{0,12}/){3})(?>(?:[A-Za-z\d+/=]{4}){10,}))\Z")
 
 _Span = tuple[int, int, bytes]  # from, to (no newline between), what to put there
 
@@ -5372,6 +5403,8 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     def read(place: str) -> Page:
         with site.turn(peer_key(request.peer)):
             return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
+    if name not in site.journals:
+        site.catalogue.find(name)       # or each name that there is not would leave a watch behind
     pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
     first = next(pages, None)
     if isinstance(first, Problem) and "oldest" not in first.members:
@@ -5468,7 +5501,7 @@ def file_response(request: Request, fd: int, name: str, key: bytes, held: contex
     part = parse_range(request.headers.get("range", ""), found.st_size) if ranged else None
     first, last = part or (0, found.st_size - 1)
     headers = [("ETag", etag), ("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream"),
-               ("Last-Modified", email.utils.formatdate(found.st_mtime, usegmt=True)),
+               ("Last-Modified", email.utils.formatdate(known_time(found.st_mtime_ns) / 1e9, usegmt=True)),
                ("Content-Disposition", f'attachment; filename="{name}"'), ("Content-Length", str(last - first + 1))]
     if part:
         headers.append(("Content-Range", f"bytes {first}-{last}/{found.st_size}"))
