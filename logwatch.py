@@ -101,7 +101,7 @@ LINES_MAX = 10_000              # lines an answer; a page, not a download: /raw 
 LINE_BYTES = 65_536             # bytes of a line that are shown; the rest is counted and left out
 PACKED_LINE_BYTES = 64 << 20    # of a line in a gzip file: 1 GiB of zeros, packed in 1 MB, takes 2 s to unpack
 PAGE_BYTES = 4 << 20            # bytes of lines an answer; with JSON's escapes it still fits the 40 MB of a request
-GZIP_IDLE_BYTES = 1 << 16       # bytes of a gzip file in a row that may give none: 4 kB on disk can be 1 TB of padding
+GZIP_IDLE_BYTES = 1 << 20       # bytes of a gzip file in a row that may give none: Python 3.12 reads 128 KiB at once
 BLOCK_BYTES = 1 << 18           # bytes a read; larger ones gain nothing, and cost memory
 FIRST_BLOCK_BYTES = 1 << 16     # bytes of the first read backward: most answers need no second one
 TAIL_BYTES = 64                 # bytes before a place that its cursor fingerprints
@@ -1037,7 +1037,7 @@ CONTROL = bytes(set(range(32)) - set(b"\b\t\n\v\f\r\x1b"))      # what no text i
 
 class Fed:
     """What gzip reads of a file: it passes over padding, empty members and names without end inside one call, so that
-    GZIP_IDLE_BYTES in a row that give nothing are the end of it."""
+    GZIP_IDLE_BYTES in a row that give nothing are the end of it: 4 kB on disk can be a terabyte of padding."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw, self.idle = raw, 0
