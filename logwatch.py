@@ -116,6 +116,7 @@ NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
 LISTING_SECONDS = 0.1           # of a slow listing: for ten times as long no unknown name has all listed again
+TIME_MAX = 4_000_000_000        # s since 1970, of a file's time: the year 2096
 FACTS_MAX = 4_096               # files whose format and times are remembered
 
 CONTEXT_MAX = 100               # lines around a hit
@@ -947,7 +948,7 @@ def list_folders(root: str, patterns: Sequence[str]) -> Iterator[tuple[str, ...]
 
 def known_time(nanoseconds: int) -> int:
     """A file's time, within what can be reckoned with: its owner may set any, also before 1970."""
-    return min(max(nanoseconds, 0), 4_000_000_000 * 10**9)
+    return min(max(nanoseconds, 0), TIME_MAX * 10**9)
 
 
 def make_file(parts: tuple[str, ...], found: os.stat_result, live: bool) -> File:
@@ -3865,17 +3866,21 @@ def read_load(facts: Facts) -> tuple[float, str]:
     return float(loads[2]) / facts.cores, f'load {b" ".join(loads[:3]).decode()} on {facts.cores} cores'
 
 
-def read_clock(facts: Facts) -> tuple[float, str]:
-    """Minutes since systemd-timesyncd touched its file, at the last synchronisation.
-
-    ProtectClock blocks adjtimex(2), even to read.
-    """
+def last_sync(facts: Facts) -> float | None:
+    """When systemd-timesyncd last set the clock, by the file that it touches then; None: not yet. Raises Hidden."""
     if not os.path.isdir(facts.host.timesync):
         raise Hidden("systemd-timesyncd does not run; another time service cannot be seen")
-    file = f"{facts.host.timesync}/synchronized"
-    synced = os.path.exists(file)
-    since = max(0.0, facts.now - os.path.getmtime(file) if synced else facts.uptime)
-    return since / 60, f'clock {"" if synced else "not "}synchronised {"" if synced else "for "}{span_words(since)}'
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.getmtime(f"{facts.host.timesync}/synchronized")
+    return None
+
+
+def read_clock(facts: Facts) -> tuple[float, str]:
+    """Minutes since the last synchronisation. ProtectClock blocks adjtimex(2), even to read."""
+    synced = last_sync(facts)
+    never = synced is None
+    since = max(0.0, facts.uptime if synced is None else facts.now - synced)
+    return since / 60, f'clock {"not " if never else ""}synchronised {"for " if never else ""}{span_words(since)}'
 
 
 def read_conntrack(facts: Facts) -> tuple[float, str]:
@@ -4225,12 +4230,6 @@ def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
                 yield f"node_{metric}", ((label, re.sub(r"\D", "", entry)), kind), int(text) * factor
 
 
-def last_sync(facts: Facts) -> float:
-    """When systemd-timesyncd last set the clock; 0 for never. Raises OSError where it does not run."""
-    synced = "synchronized" in os.listdir(facts.host.timesync)
-    return os.path.getmtime(f"{facts.host.timesync}/synchronized") if synced else 0.0
-
-
 def collect_process(facts: Facts) -> Iterator[Sample]:
     """This process, under the names that Prometheus' client libraries share."""
     fields = facts.host.slurp(f"{facts.host.own}/stat").rpartition(b") ")[2].split()      # proc_pid_stat(5) from (3) on
@@ -4279,7 +4278,7 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "stat": lambda facts: plain("node_", (
         (STAT_NAMES[name], row[0]) for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES)),
     "timex": lambda facts: plain(
-        "node_timex_", [("sync_status", int(facts.now - last_sync(facts) < SYNC_SECONDS))]),
+        "node_timex_", [("sync_status", int(facts.now - (last_sync(facts) or 0.0) < SYNC_SECONDS))]),
     "udp_queues": lambda facts: (
         ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
         for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table)] if table
