@@ -108,16 +108,18 @@ TAIL_BYTES = 64                 # bytes before a place that its cursor fingerpri
 HEAD_BYTES = 256                # bytes at the start of a file that its cursors fingerprint
 SNIFF_BYTES = 4_096             # bytes looked at to tell text from binary and to find times
 SCAN_SECONDS = 10.0             # a scan that takes longer answers with what it has, and a cursor
+LATE_SECONDS = 0.1              # for the last line, where a scan has used its time up
 COPY_SECONDS = 60               # that copytruncate's copy may be older than the last line of the log it copies
 OPEN_MAX = 4                    # files of a log that are open at once; a search through a year of them passes by
 RACES = 8                       # times a request starts again because logrotate moved files under it
 RACE_SECONDS = 0.02             # before it does
 NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate makes it, then gives it its rights
+LINKS_MAX = 8                   # symbolic links on the way to the folder that logs are below
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
-FILES_MAX = 20_000              # directory entries that discovery looks at; a tree beyond that wants --log
+FILES_MAX = 20_000              # directory entries that a listing looks at; a tree beyond that wants a narrower --log
 LISTING_SECONDS = 0.1           # of a slow listing: for ten times as long no unknown name has all listed again
 TIME_MAX = 4_000_000_000        # s since 1970, of a file's time: the year 2096
-FACTS_MAX = 4_096               # files whose format and times are remembered
+FACTS_MAX = FILES_MAX           # files whose format and times are remembered: fewer would be none, asked for in turn
 
 CONTEXT_MAX = 100               # lines around a hit
 CONTEXT_BYTES = 1 << 18         # bytes before or behind a hit in which they are looked for
@@ -296,7 +298,7 @@ class File(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A named log: its rotation set, oldest file first. `problem` is set where nothing of it can be listed."""
+    """A named log: its rotation set, oldest file first. `problem` says why a part of it, or all, cannot be listed."""
 
     name: str
     root: str
@@ -810,7 +812,7 @@ def why_denied(path: str) -> Unreadable:
     """Why this process may not read `path`, and the command that mends it."""
     finding = why_unreadable(path, os.geteuid(), own_groups())
     if not finding:
-        return Unreadable(f"{path}: permission denied")
+        return Unreadable(f"{quoted(path)}: permission denied")
     return Unreadable(f"{finding.what}: {finding.why}", finding.fix)
 
 
@@ -818,7 +820,7 @@ def why_unopened(path: str, error: OSError) -> Unreadable:
     """Why opening `path` failed. Raises the error where that was for our want of descriptors or memory."""
     if error.errno in EXHAUSTED:
         raise error
-    return why_denied(path) if isinstance(error, PermissionError) else Unreadable(f"{path}: {error.strerror}")
+    return why_denied(path) if isinstance(error, PermissionError) else Unreadable(f"{quoted(path)}: {error.strerror}")
 
 # --------------------------------------------------------------------------------------------------------------------
 # catalogue: which logs there are, and opening one safely
@@ -833,7 +835,6 @@ ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
-OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Rotation(NamedTuple):
@@ -891,6 +892,26 @@ def check_regular(found: os.stat_result, parent: os.stat_result) -> None:
         raise Unreadable("it has a second hard link, in a folder where others than its owner may write")
 
 
+def enter(folder: int, path: str, links: Iterator[int]) -> int:
+    """A file descriptor of a folder, by its path from another one. As many symbolic links are followed as `links` gives
+    numbers, and each only if root made it or the owner of what it leads to: who may write in a folder above a log must
+    not have us read what only we may."""
+    name, _, rest = path.partition("/")
+    with contextlib.ExitStack() as stack:
+        entry = os.open(name or "/", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        stack.callback(os.close, entry)
+        made = os.fstat(entry)
+        if stat.S_ISLNK(made.st_mode):
+            if next(links, None) is None:
+                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link")
+            # read of what was looked at, so that no other link can have taken its place
+            entry = enter(folder, os.readlink("", dir_fd=entry), links)
+            stack.callback(os.close, entry)
+            if made.st_uid not in (0, os.fstat(entry).st_uid):
+                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link to a folder of another owner")
+        return enter(entry, rest.lstrip("/"), links) if rest.strip("/") else os.dup(entry)
+
+
 def open_below(root: str, parts: Sequence[str]) -> int:
     """A file descriptor of the regular file `parts` below `root`; no link is followed below root.
 
@@ -900,11 +921,10 @@ def open_below(root: str, parts: Sequence[str]) -> int:
     path = os.path.join(root, *parts)
     folder, found = -1, None
     try:
-        folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part in parts[:-1]:
-            inner = os.open(part, OPEN_FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
+        top = folder = enter(-1, root, iter(range(LINKS_MAX)))
+        if parts[1:]:
+            folder = enter(top, "/".join(parts[:-1]), iter(()))
+            os.close(top)
         found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
         check_regular(found, os.stat(folder))       # before open(): opening a device can have effects
         fd = os.open(parts[-1], OPEN_FILE, dir_fd=folder)
@@ -914,7 +934,7 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         new = found and not found.st_size and 0 <= time.time() - found.st_ctime < NEW_SECONDS
         raise (Moved(path) if new and isinstance(error, PermissionError) else why_unopened(path, error)) from None
     except Unreadable as error:
-        raise Unreadable(f"{path}: {error.reason}", error.fix) from None
+        raise Unreadable(f"{quoted(path)}: {error.reason}", error.fix) from None
     finally:
         if folder >= 0:
             os.close(folder)
@@ -932,29 +952,9 @@ def pattern_of_glob(name: str, where: str) -> Pattern:
     return Pattern(name, "/" + "/".join(folders[:fixed]), tuple(folders[fixed:]), stem)
 
 
-def list_folders(root: str, patterns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The folders below root whose names match, one pattern a level; closed ones are passed over."""
-    if not patterns:
-        yield ()
-        return
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries
-                       if fnmatch.fnmatchcase(entry.name, patterns[0]) and entry.is_dir(follow_symlinks=False)
-                       and os.access(entry.path, os.R_OK | os.X_OK, effective_ids=True))
-    for name in names:
-        for rest in list_folders(os.path.join(root, name), patterns[1:]):
-            yield (name, *rest)
-
-
 def known_time(nanoseconds: int) -> int:
     """A file's time, within what can be reckoned with: its owner may set any, also before 1970."""
     return min(max(nanoseconds, 0), TIME_MAX * 10**9)
-
-
-def make_file(parts: tuple[str, ...], found: os.stat_result, live: bool) -> File:
-    """A File from a directory entry."""
-    return File(parts, found.st_ino, found.st_size, known_time(found.st_mtime_ns), parse_rotation(parts[-1]).packing,
-                live)
 
 
 def finished(files: Sequence[File]) -> tuple[File, ...]:
@@ -965,32 +965,79 @@ def finished(files: Sequence[File]) -> tuple[File, ...]:
         *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
 
 
-def list_matches(entries: Iterable[os.DirEntry[str]], folders: tuple[str, ...], stem: str) -> Iterator[File]:
-    """The entries of one folder that are `stem` or a rotation of it."""
-    for entry in entries:
-        live = fnmatch.fnmatchcase(entry.name, stem)
-        if not live and not fnmatch.fnmatchcase(parse_rotation(entry.name).stem, stem):
-            continue
-        with contextlib.suppress(FileNotFoundError):    # renamed since it was listed
-            yield make_file((*folders, entry.name), entry.stat(follow_symlinks=False),
-                            live and not parse_rotation(entry.name).packing)
+class Listing:
+    """What is below `root`, without what is more than FILES_MAX entries; `shut` has the folders that were not wholly
+    looked at, and why. A folder may have half of what is left of them: who fills one hides no other."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self._left = root, FILES_MAX
+        self.shut: dict[tuple[str, ...], Unreadable] = {}
+
+    def entries(self, parts: tuple[str, ...],
+                wanted: Callable[[os.DirEntry[str]], bool] = lambda entry: True) -> list[os.DirEntry[str]]:
+        """The entries of a folder that are wanted, by name."""
+        path, most = os.path.join(self.root, *parts), self._left // 2
+        try:
+            with os.scandir(path) as entries:
+                found = filter(wanted, entries)
+                listed = sorted(itertools.islice(found, most), key=lambda entry: entry.name)
+                more = next(found, None)
+        except (FileNotFoundError, NotADirectoryError):     # since its own folder was listed
+            return []
+        except OSError as error:
+            self.shut[parts] = why_unopened(path, error)
+            return []
+        self._left -= len(listed)
+        if more:
+            self.shut[parts] = Unreadable(f"{quoted(path)}: of more than {most} entries the rest is not looked at",
+                                          f"logwatch.py --log NAME={quoted(os.path.join(path, 'NAME.log'))}")
+        if listed and not os.access(path, os.X_OK, effective_ids=True):
+            self.shut[parts] = why_denied(path)     # its names can be listed, and nothing more
+            return []
+        return listed
+
+    def file(self, parts: tuple[str, ...], entry: os.DirEntry[str], live: bool) -> list[File]:
+        """The File of an entry; none where it was renamed since it was listed."""
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self.shut[parts] = why_unopened(entry.path, error)
+            return []
+        return [File((*parts, entry.name), found.st_ino, found.st_size, known_time(found.st_mtime_ns),
+                     parse_rotation(entry.name).packing, live)]
 
 
-def list_set(pattern: Pattern) -> tuple[File, ...]:
-    """The files of a log now, oldest first. A listing that changes while it is read is read again.
+def list_folders(listing: Listing, parts: tuple[str, ...], patterns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The folders below a folder whose names match, one pattern a level."""
+    if not patterns:
+        yield parts
+        return
+    for entry in listing.entries(parts, lambda entry: fnmatch.fnmatchcase(entry.name, patterns[0])
+                                 and entry.is_dir(follow_symlinks=False)):
+        yield from list_folders(listing, (*parts, entry.name), patterns[1:])
+
+
+def list_set(pattern: Pattern) -> Log:
+    """A log with its files now, oldest first. A listing that changes while it is read is read again.
 
     readdir(3) promises nothing about entries that are renamed meanwhile: two listings must agree.
     """
-    before: list[File] | None = None
+    def matches(name: str) -> bool:
+        return fnmatch.fnmatchcase(name, pattern.stem)
+    before: set[tuple[object, ...]] | None = None
     for _ in range(RACES):
-        files: list[File] = []
-        for folders in list_folders(pattern.root, pattern.folders):
-            with os.scandir(os.path.join(pattern.root, *folders)) as entries:
-                files += list_matches(entries, folders, pattern.stem)
-        if before is not None and {file[:2] for file in files} == {file[:2] for file in before}:
+        listing, files = Listing(pattern.root), list[File]()
+        for parts in list_folders(listing, (), pattern.folders):
+            for entry in listing.entries(parts, lambda entry: matches(entry.name)
+                                         or matches(parse_rotation(entry.name).stem)):
+                files += listing.file(parts, entry, matches(entry.name) and not parse_rotation(entry.name).packing)
+        now: set[tuple[object, ...]] = {file[:2] for file in files}
+        if now == before:
             break
-        before = files
-    return finished(files)
+        before = now
+    return Log(pattern.name, pattern.root, finished(files), next(iter(listing.shut.values()), None))
 
 
 def log_name(folders: Sequence[str], stem: str) -> str:
@@ -1082,31 +1129,20 @@ def is_text(root: str, file: File) -> bool:
 UNLISTED = (("journal",), ("private",))
 
 
-def walk(root: str, parts: tuple[str, ...], closed: list[tuple[str, ...]]) -> Iterator[File]:
-    """The regular files below root; folders without permission are put into `closed`. No link is followed.
+def walk(listing: Listing) -> Iterator[File]:
+    """The regular files below a root, level by level. No link is followed.
 
     Left out are the journal, and what systemd closes to all but services of DynamicUser=.
     """
-    try:
-        with os.scandir(os.path.join(root, *parts)) as entries:
-            listed = sorted(itertools.islice(entries, FILES_MAX), key=lambda entry: entry.name)
-    except PermissionError:
-        closed.append(parts)
-        return
-    except OSError as error:
-        if error.errno in EXHAUSTED:
-            raise
-        return                          # gone since it was listed, or no folder
-    if listed and not os.access(os.path.join(root, *parts), os.X_OK, effective_ids=True):
-        closed.append(parts)            # its names can be listed, and nothing more
-        return
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False) and len(parts) < DEPTH_MAX and (*parts, entry.name) not in UNLISTED:
-            yield from walk(root, (*parts, entry.name), closed)
-        elif entry.is_file(follow_symlinks=False):
-            with contextlib.suppress(FileNotFoundError):
-                rotation = parse_rotation(entry.name)
-                yield make_file((*parts, entry.name), entry.stat(follow_symlinks=False), entry.name == rotation.stem)
+    folders: collections.deque[tuple[str, ...]] = collections.deque([()])
+    while folders:
+        parts = folders.popleft()
+        for entry in listing.entries(parts):
+            if entry.is_file(follow_symlinks=False):
+                yield from listing.file(parts, entry, entry.name == parse_rotation(entry.name).stem)
+            elif entry.is_dir(follow_symlinks=False) and len(parts) < DEPTH_MAX and (
+                    *parts, entry.name) not in UNLISTED:
+                folders.append((*parts, entry.name))
 
 
 class Catalogue:
@@ -1124,12 +1160,12 @@ class Catalogue:
     def logs(self) -> list[Log]:
         """Every log, by name; those that cannot be listed carry the reason."""
         if self.config.log:
-            return [self._list(pattern) for pattern in self._configured.values()]
+            return [list_set(pattern) for pattern in self._configured.values()]
         began = time.monotonic()
         found, self._closed = self._discover()
         here = {pattern[1:] for pattern, _ in found}        # readdir(3) may miss what is renamed meanwhile: look again
         found += [(pattern, log) for pattern in self._discovered.values()
-                  if pattern[1:] not in here and (log := self._list(pattern)).files]
+                  if pattern[1:] not in here and (log := list_set(pattern)).files]
         texts = [(pattern, log) for pattern, log in found if self._is_text(log)]
         self._discovered = {pattern.name: pattern for pattern, _ in texts}
         took = time.monotonic() - began
@@ -1139,11 +1175,11 @@ class Catalogue:
     def find(self, name: str) -> Log:
         """One log; only its own folder is listed. Raises Problem 404, or 403 with the reason."""
         pattern = self._configured.get(name) or self._discovered.get(name)
-        log = self._list(pattern) if pattern else Log(name, "", ())
+        log = list_set(pattern) if pattern else Log(name, "", ())
         if not log.files and not log.problem:
             logs = self._closed if time.monotonic() < self._unknown_until else self.logs()
             log = next((log for log in logs if log.name == name), log)
-        if log.problem:
+        if log.problem and not log.files:
             raise Problem(403, f"log {name}: {log.problem.reason}", log.problem.fix)
         if not log.files and name in self._configured:
             raise Problem(404, f"log {name}: no file matches {dict(self.config.log)[name]!r} now")
@@ -1151,25 +1187,17 @@ class Catalogue:
             raise Problem(404, f"there is no log {name!r}; /logs lists those there are")
         return log
 
-    def _list(self, pattern: Pattern) -> Log:
-        try:
-            return Log(pattern.name, pattern.root, list_set(pattern))
-        except FileNotFoundError:
-            return Log(pattern.name, pattern.root, ())
-        except OSError as error:
-            return Log(pattern.name, pattern.root, (), why_unopened(os.fsdecode(error.filename or pattern.root), error))
-
     def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
-        """The rotation sets below log_root, and a Log with a problem for each closed folder."""
+        """The rotation sets below log_root, and a Log with a problem for each folder that is closed
+        or too full."""
         root = self.config.log_root
-        closed: list[tuple[str, ...]] = []
+        listing = Listing(root)
         sets: dict[tuple[str, ...], list[File]] = {}
-        for file in itertools.islice(walk(root, (), closed), FILES_MAX):
+        for file in walk(listing):
             sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
         patterns = discovered_patterns(root, tuple(sorted(sets)))
         found = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
-        shut = [Log(log_name(parts, ""), root, (), why_denied(os.path.join(root, *parts))) for parts in closed]
-        return found, shut
+        return found, [Log(log_name(parts, ""), root, (), why) for parts, why in listing.shut.items()]
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
@@ -1323,7 +1351,7 @@ class Block(NamedTuple):
 def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int | None) -> tuple[int, bytes]:
     """Where the long line ends that `start` is in the midst of, and the bytes before that place."""
     limit = start + PACKED_LINE_BYTES
-    while budget.stop == "complete":
+    while budget.spend(0):
         if isinstance(source, Packed) and start > limit:
             source.end(f"a line is longer than {PACKED_LINE_BYTES >> 20} MiB: what follows is not read")
         data = source.read(start, BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - start))
@@ -1359,7 +1387,7 @@ def forward(source: Source, start: int, budget: Budget, end: int | None = None,
 
 def line_start(source: Plain, end: int, budget: Budget) -> int:
     """Where the long line begins that `end` is in the midst of."""
-    while end > 0 and budget.stop == "complete":
+    while end > 0 and budget.spend(0):
         start = max(0, end - BLOCK_BYTES)
         found = source.read(start, end - start).rfind(b"\n")
         if found >= 0:
@@ -1368,12 +1396,17 @@ def line_start(source: Plain, end: int, budget: Budget) -> int:
     return end
 
 
-def whole_place(source: Source, offset: int) -> int:
+def whole_place(source: Source, offset: int, budget: Budget) -> int:
     """Where to go on behind a line that was given before it was whole, and has grown since: at its start, as masking
-    knows secrets by what stands before them."""
-    if not isinstance(source, Plain) or source.size <= offset or tail_before(source, offset)[-1:] in (b"", b"\n"):
+    knows secrets by what stands before them; behind it where all that is shown of it was given."""
+    if tail_before(source, offset)[-1:] in (b"", b"\n"):
         return offset
-    return line_start(source, offset, Budget())
+    start = max(0, offset - LINE_BYTES)
+    data = source.read(start, offset - start + 1)
+    at = data.rfind(b"\n", 0, offset - start) + 1
+    if len(data) <= offset - start:             # nothing has grown
+        return offset
+    return start + at if at or not start else line_end(source, offset, data[-TAIL_BYTES - 1:-1], budget, None)[0]
 
 
 def backward(source: Plain, end: int, budget: Budget, bottom: int = 0, margin: int = TAIL_BYTES) -> Iterator[Block]:
@@ -1605,7 +1638,7 @@ class Stream:
         for index in (*newer, *older):          # the older only if a clock was set back
             if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail, cursor.head):
                 source = self.source(index)
-                offset = whole_place(source, cursor.offset)
+                offset = whole_place(source, cursor.offset, self.budget)
                 return self._with_prior(Mark(index, offset, tail_before(source, offset)), cursor)
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
         # was read: nothing in it is new, and what may be missing lies between it and the next.
@@ -1655,7 +1688,7 @@ class Stream:
         source = self.source(index)
         mark = Mark(index, 0, b"")
         if isinstance(source, Plain):
-            for block in backward(source, source.size, Budget()):       # one block, however late it is
+            for block in backward(source, source.size, Budget(LATE_SECONDS)):       # one block, however late it is
                 return self.with_prior(behind(index, block, False))
         for block in forward(source, 0, self.budget):
             mark = behind(index, block, True)
@@ -1697,7 +1730,7 @@ def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object])
     if mark.number and mark.prior != NO_PRIOR:
         late = skip_unreadable(stream, mark.number - 1, found)
         if late and (isinstance(late, Packed) or late.size > mark.prior):
-            yield (late, (whole_place(late, mark.prior), None), True,
+            yield (late, (whole_place(late, mark.prior, stream.budget), None), True,
                    lambda offset, tail: mark._replace(prior=offset, prior_tail=tail))
     active = stream.active()
     for index in range(mark.number, len(stream.files)):
@@ -2117,7 +2150,7 @@ def narrow(source: Plain, low: int, high: int, is_early: Callable[[float], bool]
     return low, high
 
 
-def find_range(source: Plain, since: float, until: float, time_of: TimeOf) -> Window:
+def find_range(source: Plain, since: float, until: float, time_of: TimeOf, budget: Budget) -> Window:
     """Where in a file the lines of a time are: by bisection between two of SAMPLES places, so that a stretch out of
     order, because a clock was set, is found if it is no shorter than a sample's."""
     step = max(PROBE_BYTES, source.size // SAMPLES)
@@ -2127,12 +2160,12 @@ def find_range(source: Plain, since: float, until: float, time_of: TimeOf) -> Wi
     if since > -math.inf:
         late = next(index for index, (_, stamp) in enumerate(known) if stamp >= since)
         low, high = known[late - 1][0], known[late][0]
-        start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of)[0], Budget())
+        start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of)[0], budget)
     if until < math.inf:
         early = max(index for index, (_, stamp) in enumerate(known) if stamp <= until)
         low, high = known[early][0], known[early + 1][0]
         high = narrow(source, low, high, lambda stamp: stamp <= until, time_of)[1]
-        end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", Budget(), None)
+        end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", budget, None)
     return start, end
 
 
@@ -2150,7 +2183,7 @@ def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], 
     def window(stream: Stream, number: int) -> Window | None:
         source = stream.source(number)
         if isinstance(source, Plain):
-            return find_range(source, since, until, time_of)
+            return find_range(source, since, until, time_of, stream.budget)
         first, following = first_stamp(stream, number), first_stamp(stream, number + 1)
         if first is not None and first > until or following is not None and following < since:
             return None
@@ -2567,7 +2600,8 @@ def journal_entry(data: bytes) -> tuple[str, Line, Details] | None:
     level = int(priority) if isinstance(priority, str) and re.fullmatch("[0-7]", priority) else None
     fields = {"hostname": host, "ident": ident, "pid": pid, "unit": journal_text(record.get("_SYSTEMD_UNIT") or "")}
     line = Line(0, 0, text[:LINE_BYTES], max(0, len(text) - LINE_BYTES), b"", b"", False)
-    return entry, line, Details(micros / 1e6, level, {name: value for name, value in fields.items() if value}, message)
+    known: dict[str, object] = {name: value[:LINE_BYTES] for name, value in fields.items() if value}
+    return entry, line, Details(micros / 1e6, level, known, message[:LINE_BYTES])
 
 
 def lines_in_time(ours: socket.socket, budget: Budget) -> Iterator[bytes]:
@@ -4313,6 +4347,7 @@ class Tally:
     def __init__(self) -> None:
         self.seen: tuple[File, ...] = ()
         self.place = ""
+        self.turn = 0.0         # time.monotonic() of when it was last counted
         self.bytes = 0
         self.own = 0            # our own bad verdicts among them: judged as errors, they would never get better
         self.judged = [0, 0, 0]     # what Rates has seen of it
@@ -5148,11 +5183,12 @@ class Site:
         """Bring the tallies of all logs up to date."""
         budget = Budget(COUNT_SECONDS)
         self._logs = self.catalogue.logs()
-        for log in self._logs:
-            tally = self.tallies.setdefault(log.name, Tally())
-            if log.files and tally.seen != log.files:
-                format_ = survey_of(self.catalogue.recall, log).format
-                update_tally(tally, log, format_, budget, self.key)
+        rows = [(self.tallies.setdefault(log.name, Tally()), log) for log in self._logs]
+        # Who had a turn longest ago is first: one log that takes all of the time does not take it from the others.
+        for tally, log in sorted(rows, key=lambda row: row[0].turn):
+            if log.files and tally.seen != log.files and budget.spend(0):
+                tally.turn = time.monotonic()
+                update_tally(tally, log, survey_of(self.catalogue.recall, log).format, budget, self.key)
         for name in self.tallies.keys() - {log.name for log in self._logs}:
             del self.tallies[name]
         self._counted = time.monotonic()
@@ -5261,7 +5297,7 @@ def answer_logs(site: Site, request: Request, args: Args) -> Response:
     if format_ == "ndjson":
         return reply("ndjson", body_of(JSON(row).encode() + b"\n" for row in rows))
     width = max((len(str(row["name"])) for row in rows), default=0)
-    text = safe_text("".join(log_row(row, width) for row in rows).encode())
+    text = safe_text("".join(log_row(row, width) for row in rows).encode("utf-8", "backslashreplace"))
     if format_ == "html":
         links = [(f"logs/{row['name']}", str(row["name"])) for row in rows if row["readable"]]
         return reply("html", page_html("logs", [text], links))
@@ -5421,7 +5457,7 @@ def relative_link(request: Request, **changed: str) -> str:
     """The request's own URL with another place, as a reference relative to it (RFC 3986, 4.2): right behind any
     prefix."""
     pairs = [pair for pair in urllib.parse.parse_qsl(request.query) if pair[0] not in ("after", "before")]
-    return "?" + urllib.parse.urlencode([*pairs, *changed.items()])
+    return "?" + urllib.parse.urlencode([*pairs, *changed.items()], safe="!$'()*,;:@/?")     # as short as it came
 
 
 def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
@@ -5528,7 +5564,7 @@ def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
 def render_verdict(verdict: Verdict, format_: str) -> bytes:
     """The body of a verdict; probes ask for the same one many times a second."""
     if format_ == "text":
-        return safe_text(health_text(verdict).encode())
+        return safe_text(health_text(verdict).encode("utf-8", "backslashreplace"))
     return JSON(health_json(verdict)).encode() + b"\n"
 
 

