@@ -87,6 +87,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import IO, Any, BinaryIO, NamedTuple, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
@@ -4092,14 +4093,12 @@ node_udp_queues: Number of allocated memory in the kernel for UDP datagrams in b
 node_uname_info: Labeled system information as provided by the uname system call.""".splitlines())}
 
 
-@functools.lru_cache(maxsize=8192)
 def label_text(labels: Labels) -> str:
     """(('device', 'eth0'),) → '{device="eth0"}'."""
     escaped = ((name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for name, value in labels)
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}" if labels else ""
 
 
-@functools.lru_cache(maxsize=2048)
 def help_text(name: str) -> str:
     """What node_exporter says of a metric, for dashboards show it; else its name in words."""
     for prefix, words in HELP_BY_PREFIX:
@@ -4117,13 +4116,24 @@ def head_text(name: str) -> str:
     return f'# HELP {name} {help_text(name)}\n# TYPE {name} {"counter" if name.endswith("_total") else kind}'
 
 
+@functools.lru_cache(maxsize=4)      # more than one, as tokens may see different logs
+def layout(names: tuple[str, ...],
+           labels: tuple[Labels, ...]) -> tuple[bytes, Callable[[Sequence[float]], tuple[float, ...]]]:
+    """The text around the values of these series, and a function that puts the values in its order: from one scrape to
+    the next all else stays."""
+    families: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        families.setdefault(name, []).append(place)
+    lines = (text.replace("%", "%%") + value for name, places in families.items() for text, value in (
+        (head_text(name), "\n"), *((name + label_text(labels[place]), " %a\n") for place in places)))
+    return "".join(lines).encode(errors="replace"), itemgetter(*itertools.chain(*families.values()))
+
+
 def render(samples: Iterable[Sample]) -> bytes:
     """Prometheus text format 0.0.4: the samples of one metric stand together, in the order of their first one."""
-    found: dict[str, list[str]] = {}
-    for name, labels, value in samples:
-        lines = found.get(name) or found.setdefault(name, [head_text(name)])
-        lines.append(f"{name}{label_text(labels)} {value!r}" if labels else f"{name} {value!r}")
-    return "\n".join([line for lines in found.values() for line in lines] + [""]).encode(errors="replace")
+    names, labels, values = zip(*samples)
+    text, in_order = layout(names, labels)
+    return text % in_order(values)
 
 
 def plain(prefix: str, pairs: Iterable[tuple[str, float]]) -> Iterator[Sample]:
