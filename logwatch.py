@@ -87,7 +87,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
-from operator import itemgetter
 from typing import IO, Any, BinaryIO, NamedTuple, Self, TypeVar, cast
 from zoneinfo import ZoneInfo
 
@@ -3038,6 +3037,7 @@ SILENT = "does not answer"
 FORBIDDEN = (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
 USER_HZ = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+READ_BYTES = 8192             # of the kernel's text at once: below sys/ it clears a buffer of that size for each read
 CONNTRACK_MAX = "sys/net/netfilter/nf_conntrack_max"      # one for all networks, unlike nf_conntrack_count
 # What an administrator sets, read once a minute, as is what was absent: opening a file costs 5 to 10 µs
 SELDOM = frozenset({CONNTRACK_MAX, "sys/kernel/domainname", "sys/kernel/pid_max", "sys/kernel/random/poolsize",
@@ -3400,10 +3400,15 @@ class Host:
 
     def _whole(self, file: io.FileIO) -> bytes:
         """All of an open file, as it is now."""
+        # For each read the kernel goes through its whole table of UDP sockets: half a page of them was the end
+        least = PAGE_SIZE // 2 if str(file.name).endswith(("/net/udp", "/net/udp6")) else 1
         try:
-            file.seek(0)
-            return file.readall()
+            data = b""
+            while len(piece := os.pread(file.fileno(), READ_BYTES, len(data))) >= least:
+                data += piece
+            return data + piece
         except OSError as error:
+            file.close()
             raise self._why(str(file.name), error) from error
 
     def _why(self, path: str, error: OSError) -> Hidden:

@@ -6397,19 +6397,27 @@ class HiddenFacts(HostCase):
             pid_max.write_text('99\n')
 
     def test_psi_off_is_said(self) -> None:
-        with mock.patch('io.FileIO') as file:
-            file.return_value.readall.side_effect = OSError(95, 'Operation not supported')
+        with mock.patch('io.FileIO'), mock.patch('os.pread', side_effect=OSError(95, 'Operation not supported')):
             self.assertRaisesRegex(logwatch.Hidden, 'switched off in this kernel', self.host().read, 'pressure/cpu')
 
     def test_a_file_of_a_module_that_was_unloaded_and_loaded_again_is_opened_anew(self) -> None:
-        gone, again = mock.Mock(), mock.Mock()
-        gone.readall.side_effect = [b'1', b'2', OSError(5, 'Input/output error')]
-        again.readall.return_value = b'3'
-        host = self.host()
-        with mock.patch('io.FileIO', side_effect=[gone, again]):
+        host = self.host({'x': ''})
+        with (mock.patch('os.pread', side_effect=[b'1', b'', b'2', b'', OSError(5, 'Input/output error'), b'3', b'']),
+              mock.patch('io.FileIO', wraps=io.FileIO) as opened):
             self.assertEqual((host.read('x'), host.read('x')), (b'1', b'2'))
             self.assertRaisesRegex(logwatch.Hidden, 'Input/output error', host.read, 'x')
-            self.assertEqual(host.read('x'), b'3')
+            self.assertEqual((host.read('x'), opened.call_count), (b'3', 2))
+
+    def test_a_file_is_read_to_its_end_whatever_a_read_gives(self) -> None:
+        text = 'x' * 100_000
+        host = self.host({'x': text, '1/net/udp': text})
+        for name in ('x', 'net/udp', 'x'):
+            self.assertEqual(host.read(name).decode(), text)
+        pages = [b'a' * 4000, b'b' * 3000, b'c' * 100]      # as seq_file gives whole records of a page
+        with mock.patch('os.pread', side_effect=[*pages, b'']):
+            self.assertEqual(host.read('x'), b''.join(pages))
+        with mock.patch('os.pread', side_effect=pages):
+            self.assertEqual(host.read('net/udp'), b''.join(pages))
 
     def test_a_host_that_is_gone_holds_no_file_open(self) -> None:
         def opened() -> list[str]:
