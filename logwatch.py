@@ -3654,13 +3654,12 @@ class Health:
         level, before, bound = 0, self.levels.get(name + component, 0), self.bounds.get(name, NO_BOUND)
         for step, limits in enumerate(bound.steps[:STATUSES.index(worst)], 1):
             slack = SLACK if before >= step else 1.0
-            pairs = [(reading, limit) for reading, limit in zip(readings, limits) if limit]
-            if pairs and all(reading < limit * slack if bound.low else reading > limit / slack
-                             for reading, limit in pairs):
-                level = step
+            passed = [reading < limit * slack if bound.low else reading > limit / slack
+                      for reading, limit in zip(readings, limits) if limit]
+            level = step if passed and all(passed) else level
         self.levels[name + component] = level
-        passed = f" (limit {bound.words[level]})" if level else ""
-        return Check(name, component, round(value, 2), unit, STATUSES[level], bound.text, f"{text}{passed}{tail}")
+        words = f"{text} (limit {bound.words[level]})" if level else text
+        return Check(name, component, round(value, 2), unit, STATUSES[level], bound.text, words + tail)
 
 
 def unknown(name: str, component: str, reason: str, status: str = "pass") -> Check:
