@@ -4005,6 +4005,8 @@ SENSOR_UNITS = {"temp": ("_celsius", 1e-3), "in": ("_volts", 1e-3), "curr": ("_a
 SYNC_SECONDS = 9 * 3600       # without NTP the kernel's maximum error passes 16 s, its bound, by then
 HOTPLUG_IDLE = 3 * USER_HZ    # jiffies that idle may go back before the CPU counts as new (node_exporter)
 CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+CPU_METRICS = ["node_cpu_seconds_total"] * len(CPU_MODES) + ["node_cpu_guest_seconds_total"] * 2
+USAGE_METRICS = ["node_filesystem_" + name for name in "size_bytes free_bytes avail_bytes files files_free".split()]
 OS_LABELS = ("build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant", "variant_id",
              "version", "version_codename", "version_id")
 STAT_NAMES = {"intr": "intr_total", "ctxt": "context_switches_total", "processes": "forks_total",
@@ -4113,7 +4115,6 @@ def help_text(name: str) -> str:
     return HELPS.get(name) or name.partition("_")[2].replace("_", " ") + "."
 
 
-@functools.lru_cache(maxsize=2048)
 def head_text(name: str) -> str:
     """A metric's HELP and TYPE. By its name it is a counter or a gauge; the kernel's own names do not tell: untyped."""
     kind = "untyped" if name.startswith(("node_vmstat_", "node_netstat_")) else "gauge"
@@ -4121,28 +4122,34 @@ def head_text(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=4)      # more than one, as tokens may see different logs
-def layout(names: tuple[str, ...],
-           labels: tuple[Labels, ...]) -> tuple[bytes, Callable[[Sequence[float]], tuple[float, ...]]]:
-    """The text around the values of these series, and a function that puts the values in its order: from one scrape to
-    the next all else stays."""
+def layout(names: tuple[str, ...], labels: tuple[Labels, ...]) -> tuple[bytes, list[int]]:
+    """The text around the values of these series, and the places of those in their order there: from one scrape to the
+    next nothing else changes."""
     families: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         families.setdefault(name, []).append(place)
     lines = (text.replace("%", "%%") + value for name, places in families.items() for text, value in (
         (head_text(name), "\n"), *((name + label_text(labels[place]), " %a\n") for place in places)))
-    return "".join(lines).encode(errors="replace"), itemgetter(*itertools.chain(*families.values()))
+    return "".join(lines).encode(errors="replace"), [*itertools.chain(*families.values())]
 
 
 def render(samples: Iterable[Sample]) -> bytes:
     """Prometheus text format 0.0.4: the samples of one metric stand together, in the order of their first one."""
     names, labels, values = zip(*samples)
-    text, in_order = layout(names, labels)
-    return text % in_order(values)
+    text, places = layout(names, labels)
+    return text % tuple(map(values.__getitem__, places))
 
 
-def plain(prefix: str, pairs: Iterable[tuple[str, float]]) -> Iterator[Sample]:
+@functools.lru_cache(maxsize=64)
+def metric_names(prefix: str, *names: str) -> list[str]:
+    """The metrics of what the kernel calls so; a field of meminfo says by the name whether it is in bytes."""
+    units = ["_bytes" * (prefix == "node_memory_" and not name.startswith("HugePages_")) for name in names]
+    return [prefix + name.replace("(", "_").replace(")", "") + unit for name, unit in zip(names, units)]
+
+
+def plain(prefix: str, values: Mapping[str, float]) -> Iterable[Sample]:
     """Samples without labels."""
-    return ((prefix + name, (), value) for name, value in pairs)
+    return zip(metric_names(prefix, *values), itertools.repeat(()), values.values())
 
 
 def columns(label: str, names: Sequence[tuple[str, float]],
@@ -4150,14 +4157,13 @@ def columns(label: str, names: Sequence[tuple[str, float]],
     """The samples of a table whose rows are (label value, numbers); rows may be short."""
     for key, row in rows:
         labels = ((label, key),)
-        yield from ((name, labels, number * factor) for (name, factor), number in zip(names, row) if name)
+        yield from [(name, labels, number * factor) for (name, factor), number in zip(names, row) if name]
 
 
 def numbers(*rows: str) -> Callable[[Facts], Iterable[Sample]]:
     """The collector of metrics that are each one word of a file below PROC: 'metric=file' or 'metric=file=place'."""
-    fields = [(name, file, int(place)) for name, file, place in (f"{row}=0".split("=")[:3] for row in rows)]
-    return lambda facts: plain(
-        "node_", ((name, float(facts.get(file, bytes.split)[place])) for name, file, place in fields))
+    fields = [("node_" + name, file, int(place)) for name, file, place in (f"{row}=0".split("=")[:3] for row in rows)]
+    return lambda facts: [(name, (), float(facts.get(file, bytes.split)[place])) for name, file, place in fields]
 
 
 def collect_cpu(facts: Facts) -> Iterator[Sample]:
@@ -4167,9 +4173,8 @@ def collect_cpu(facts: Facts) -> Iterator[Sample]:
         if name.startswith("cpu") and name != "cpu":
             old = floor.get(name, row)
             kept = floor[name] = tuple(map(max, row, old)) if row[3] > old[3] - HOTPLUG_IDLE else row
-            for place, jiffies in enumerate(kept):
-                metric = "node_cpu_seconds_total" if place < len(CPU_MODES) else "node_cpu_guest_seconds_total"
-                yield metric, (("cpu", name[3:]), ("mode", CPU_MODES[place % len(CPU_MODES)])), jiffies / USER_HZ
+            labels = [(("cpu", name[3:]), ("mode", mode)) for mode in CPU_MODES * 2]
+            yield from zip(CPU_METRICS, labels, [jiffies / USER_HZ for jiffies in kept])
 
 
 def collect_filesystem(facts: Facts) -> Iterator[Sample]:
@@ -4185,8 +4190,7 @@ def collect_filesystem(facts: Facts) -> Iterator[Sample]:
         yield "node_filesystem_device_error", labels, int(bool(error))
         yield "node_filesystem_readonly", labels, int(not options.isdisjoint(("ro", "emergency_ro")))
         yield "node_filesystem_mount_info", (device, ("major", major), ("minor", minor), point), 1
-        for name, value in zip(("size_bytes", "free_bytes", "avail_bytes", "files", "files_free"), sizes):
-            yield f"node_filesystem_{name}", labels, value
+        yield from zip(USAGE_METRICS, itertools.repeat(labels), sizes)
 
 
 def quiet(host: Host, name: str) -> str:
@@ -4278,18 +4282,18 @@ def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
                 yield f"node_{metric}", ((label, re.sub(r"\D", "", entry)), kind), int(text) * factor
 
 
-def collect_process(facts: Facts) -> Iterator[Sample]:
+def collect_process(facts: Facts) -> Iterable[Sample]:
     """This process, under the names that Prometheus' client libraries share."""
     fields = facts.host.slurp(f"{facts.host.own}/stat").rpartition(b") ")[2].split()      # proc_pid_stat(5) from (3) on
     user, system, started, virtual, resident = (int(fields[place]) for place in (11, 12, 19, 20, 21))
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)]
     files, space = (limit if limit != resource.RLIM_INFINITY else 1 << 64 for limit in limits)
     start = facts.now - time.clock_gettime(time.CLOCK_BOOTTIME) + started / USER_HZ
-    return plain("process_", (
-        ("cpu_seconds_total", (user + system) / USER_HZ), ("resident_memory_bytes", resident * PAGE_SIZE),
-        ("virtual_memory_bytes", virtual), ("virtual_memory_max_bytes", space), ("max_fds", files),
-        ("open_fds", len(os.listdir(f"{facts.host.own}/fd"))), ("threads", threading.active_count()),
-        ("start_time_seconds", round(start, 1))))
+    return plain("process_", {
+        "cpu_seconds_total": (user + system) / USER_HZ, "resident_memory_bytes": resident * PAGE_SIZE,
+        "virtual_memory_bytes": virtual, "virtual_memory_max_bytes": space, "max_fds": files,
+        "open_fds": len(os.listdir(f"{facts.host.own}/fd")), "threads": threading.active_count(),
+        "start_time_seconds": round(start, 1)})
 
 
 COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
@@ -4305,33 +4309,30 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "filefd": numbers("filefd_allocated=sys/fs/file-nr", "filefd_maximum=sys/fs/file-nr=2"),
     "kernel_hung": numbers("kernel_hung_tasks_total=sys/kernel/hung_task_detect_count"),
     "loadavg": numbers("load1=loadavg", "load5=loadavg=1", "load15=loadavg=2"),
-    "meminfo": lambda facts: plain("node_memory_", (
-        (name.replace("(", "_").replace(")", "") + ("" if name.startswith("HugePages_") else "_bytes"), value)
-        for name, value in facts.get("meminfo", parse_meminfo).items())),
+    "meminfo": lambda facts: plain("node_memory_", facts.get("meminfo", parse_meminfo)),
     "netdev": lambda facts: columns("device", NET_COLUMNS, facts.get("net/dev", parse_net_dev).items()),
     "netstat": lambda facts: plain("node_netstat_", {
         **facts.get("net/snmp", parse_netstat), **facts.get("net/netstat", parse_netstat),
-        **(facts.find("net/snmp6", parse_pairs) or {})}.items()),
-    "pressure": lambda facts: plain("node_pressure_", (
-        (f'{name}_{"waiting" if who == "some" else "stalled"}_seconds_total', row["total"] / 1e6)
+        **(facts.find("net/snmp6", parse_pairs) or {})}),
+    "pressure": lambda facts: plain("node_pressure_", {
+        f'{name}_{"waiting" if who == "some" else "stalled"}_seconds_total': row["total"] / 1e6
         for name in ("cpu", "io", "memory", "irq")
         for who, row in (facts.find(f"pressure/{name}", parse_pressure) or {}).items()
-        if (name, who) != ("cpu", "full"))),      # always 0 for the whole box
+        if (name, who) != ("cpu", "full")}),      # always 0 for the whole box
     "processes": numbers("processes_max_processes=sys/kernel/pid_max", "processes_max_threads=sys/kernel/threads-max"),
     "schedstat": lambda facts: columns("cpu", SCHED_COLUMNS, (
         (row[0][3:], map(int, row[1:])) for row in facts.get("schedstat", parse_table) if row[0].startswith("cpu"))),
     "softnet": lambda facts: columns("cpu", SOFTNET_COLUMNS, (
         (str(int(row[12], 16) if len(row) > 12 else place), (int(field, 16) for field in row))
         for place, row in enumerate(facts.get("net/softnet_stat", parse_table)))),
-    "stat": lambda facts: plain("node_", (
-        (STAT_NAMES[name], row[0]) for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES)),
-    "timex": lambda facts: plain(
-        "node_timex_", [("sync_status", int(facts.now - (last_sync(facts) or 0.0) < SYNC_SECONDS))]),
+    "stat": lambda facts: plain("node_", {
+        STAT_NAMES[name]: row[0] for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES}),
+    "timex": lambda facts: [("node_timex_sync_status", (), int(facts.now - (last_sync(facts) or 0) < SYNC_SECONDS))],
     "udp_queues": lambda facts: (
         ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
         for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table)] if table
         for place, queue in enumerate(("tx", "rx"))),
-    "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_pairs).items()),
+    "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_pairs)),
 }
 
 
