@@ -3360,12 +3360,14 @@ class Host:
     def read(self, name: str) -> bytes:
         """A file below PROC, whole; below net/, that of the host's network: PrivateNetwork leaves PROC/net empty.
 
-        It stays open: the kernel takes longer to open one than to write its text, 60 µs below net/.
+        It stays open: the kernel takes longer to open one than to write its text, 60 µs below net/; after an error, as
+        when its module was unloaded, it is opened anew. For each read the kernel goes through its whole table of UDP
+        sockets: less than half a page of them was the end.
         """
         folders = ("1/", "") if name.startswith("net/") and not self.bound else ("",)
         with self._reading:
             file = self._files.pop(name, None) or self._open(*(f"{self.proc}/{folder}{name}" for folder in folders))
-            data = self._whole(file)        # fails where its module was unloaded: then it is opened anew the next time
+            data = self._whole(file, PAGE_SIZE // 2 if name.startswith("net/udp") else 1)
             self._files[name] = file
             return data
 
@@ -3398,10 +3400,8 @@ class Host:
         except OSError as error:
             raise self._why(last, error) from error
 
-    def _whole(self, file: io.FileIO) -> bytes:
-        """All of an open file, as it is now."""
-        # For each read the kernel goes through its whole table of UDP sockets: half a page of them was the end
-        least = PAGE_SIZE // 2 if str(file.name).endswith(("/net/udp", "/net/udp6")) else 1
+    def _whole(self, file: io.FileIO, least: int = 1) -> bytes:
+        """All of an open file, as it is now; a read that gives less than `least` bytes was the last one."""
         try:
             data = b""
             while len(piece := os.pread(file.fileno(), READ_BYTES, len(data))) >= least:
@@ -4336,21 +4336,22 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
 }
 
 
-def collect(facts: Facts, verdict: Verdict) -> Iterator[Sample]:
+def collect(facts: Facts, verdict: Verdict) -> list[Sample]:
     """Everything, and how long and whether each collector worked. logwatch_health_status is 0 pass, 1 warn, 2 fail."""
+    samples: list[Sample] = []
     for collector, run in COLLECTORS.items():
         begin, success, label = time.perf_counter(), 1, (("collector", collector),)
         try:
-            samples = list(run(facts))
+            samples += list(run(facts))     # all of it or nothing
         except UNKNOWN:
-            samples, success = [], 0
-        yield from samples
-        yield "node_scrape_collector_duration_seconds", label, round(time.perf_counter() - begin, 6)
-        yield "node_scrape_collector_success", label, success
-    known = [check for check in verdict.checks if check.value is not None or check.status != "pass"]
-    for name in dict.fromkeys(check.name for check in known):
-        level = max(STATUSES.index(check.status) for check in known if check.name == name)
-        yield "logwatch_health_status", (("check", name),), level
+            success = 0
+        samples += (("node_scrape_collector_duration_seconds", label, round(time.perf_counter() - begin, 6)),
+                    ("node_scrape_collector_success", label, success))
+    levels: dict[str, int] = {}
+    for check in verdict.checks:
+        if check.value is not None or check.status != "pass":
+            levels[check.name] = max(levels.get(check.name, 0), STATUSES.index(check.status))
+    return samples + [("logwatch_health_status", (("check", name),), level) for name, level in levels.items()]
 
 
 OWN_VERDICT = re.compile(r"/health(/[A-Za-z0-9-]{1,40})?$")
@@ -5612,8 +5613,7 @@ def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     facts = Facts(site.host)
     LOOKER.do(site.count_logs, COUNT_PATIENCE)
     counted = [sample for sample in tally_samples(dict(site.tallies)) if may_see(request, dict(sample[1])["log"])]
-    samples = itertools.chain(collect(facts, site.verdict(facts)), counted)
-    return reply("metrics", render(samples))
+    return reply("metrics", render(collect(facts, site.verdict(facts)) + counted))
 
 
 class Route(NamedTuple):
