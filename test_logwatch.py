@@ -6501,6 +6501,20 @@ class Exposition(HostCase):
         self.assertEqual(text, '# HELP a_total Words.\n# TYPE a_total counter\na_total{x="q\\"b\\\\n\\n"} 1\n'
                                '# HELP b Two and a half.\n# TYPE b gauge\nb 2.5\n')
 
+    def test_the_text_around_the_values_is_kept_and_follows_the_series(self) -> None:
+        def values(*samples: logwatch.Sample) -> list[str]:
+            return [line for line in logwatch.render(samples).decode().splitlines() if not line.startswith('#')]
+
+        percent = ('a', (('point', '/100% %a %s'),), 1)
+        for value in (1, 2.5, -1e300, 1 << 64, True):       # a family's samples stand together, whatever came between
+            self.assertEqual(values(percent, ('b', (), value), ('a', (('point', '/é'),), value)),
+                             ['a{point="/100% %a %s"} 1', f'a{{point="/é"}} {value!r}', f'b {value!r}'])
+        known = logwatch.layout.cache_info()
+        self.assertEqual(values(percent, ('b', (), 7), ('a', (('point', '/é'),), 8))[1:], ['a{point="/é"} 8', 'b 7'])
+        self.assertEqual(logwatch.layout.cache_info(), known._replace(hits=known.hits + 1))
+        self.assertEqual(values(percent, ('a', (('point', '/é'),), 8), ('b', (), 7))[1:], ['a{point="/é"} 8', 'b 7'])
+        self.assertEqual(values(('b', (), 7)), ['b 7'])
+
     def test_every_family_is_contiguous_and_every_series_unique(self) -> None:
         names: list[str] = []
         series: list[str] = []
