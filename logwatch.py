@@ -4015,9 +4015,8 @@ NETCLASS = {"carrier": ("carrier", 1), "mtu": ("mtu_bytes", 1), "speed": ("speed
             "tx_queue_len": ("transmit_queue_length", 1), "carrier_changes": ("carrier_changes_total", 1),
             "ifindex": ("iface_id", 1), "statistics/rx_nohandler": ("receive_nohandler_total", 1)}
 NETWORK_STATE = ("operstate", "carrier", "statistics/rx_nohandler")
-NETWORK_FACTS = ("mtu", "flags", "speed", "tx_queue_len", "carrier_changes", "ifindex", "address", "broadcast",
-                 "duplex", "ifalias")
 NETWORK_LABELS = ("address", "broadcast", "duplex", "operstate", "adminstate", "ifalias")
+NETWORK_FACTS = {*NETCLASS, *NETWORK_LABELS} - {*NETWORK_STATE, "adminstate"}
 THERMAL = (("temp", "thermal_zone_temp", "zone", 1e-3), ("cur_state", "cooling_device_cur_state", "name", 1),
            ("max_state", "cooling_device_max_state", "name", 1))
 
@@ -4184,12 +4183,11 @@ def collect_filesystem(facts: Facts) -> Iterator[Sample]:
         usage = facts.usage.get(mount.point, "hidden by the sandbox")
         error, sizes = (usage, ()) if isinstance(usage, str) else ("", usage)
         device, point = ("device", mount.source), ("mountpoint", mount.point)
-        major, _, minor = mount.device.partition(":")
         labels = (device, point, ("fstype", mount.fstype), ("device_error", error))
         options = mount.super_options | (mount.options if mounts.exact else frozenset())
         yield "node_filesystem_device_error", labels, int(bool(error))
         yield "node_filesystem_readonly", labels, int(not options.isdisjoint(("ro", "emergency_ro")))
-        yield "node_filesystem_mount_info", (device, ("major", major), ("minor", minor), point), 1
+        yield "node_filesystem_mount_info", (device, *zip(("major", "minor"), mount.device.split(":")), point), 1
         yield from zip(USAGE_METRICS, itertools.repeat(labels), sizes)
 
 
@@ -4286,8 +4284,8 @@ def collect_process(facts: Facts) -> Iterable[Sample]:
     """This process, under the names that Prometheus' client libraries share."""
     fields = facts.host.slurp(f"{facts.host.own}/stat").rpartition(b") ")[2].split()      # proc_pid_stat(5) from (3) on
     user, system, started, virtual, resident = (int(fields[place]) for place in (11, 12, 19, 20, 21))
-    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)]
-    files, space = (limit if limit != resource.RLIM_INFINITY else 1 << 64 for limit in limits)
+    # RLIM_INFINITY is -1 in Python, and 2⁶⁴-1 for all others
+    files, space = (resource.getrlimit(kind)[0] % (1 << 64) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
     start = facts.now - time.clock_gettime(time.CLOCK_BOOTTIME) + started / USER_HZ
     return plain("process_", {
         "cpu_seconds_total": (user + system) / USER_HZ, "resident_memory_bytes": resident * PAGE_SIZE,
