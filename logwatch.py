@@ -168,6 +168,7 @@ LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their 
 CONNECTIONS_MAX = 512           # of LimitNOFILE=1024 in the shipped unit, the rest for logs
 SLOW_MAX = 8                    # answers that wait for slow clients, each with its lines in memory
 WORKERS_SHARE = 2               # of one client's requests: Python runs one thread at a time, and more make others wait
+SWITCH_SECONDS = 0.0005         # for which a thread may keep the others from running; Python's 5 ms are felt by all
 QUEUE_MAX = 64                  # requests waiting for a worker; the next one is told 503
 PIPELINE_MAX = 16               # requests answered from one read before other connections have their turn
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
@@ -6123,6 +6124,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._signals.append(number))
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._pool.submit(int).result()         # one worker now, for all that later there may be no thread for
         self._notifier.notify("READY=1")
         while not self._finished(time.monotonic()):
