@@ -836,6 +836,7 @@ ADDRESS_HEAD = re.compile(r"(^|\D)\d{1,3}\.\d{1,3}\.\d{1,3}$")
 BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.(journal~?|db|sqlite3?|tdb|png|state)",
                          re.DOTALL)
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
+OPEN_FOLDER = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Rotation(NamedTuple):
@@ -897,20 +898,23 @@ def enter(folder: int, path: str, links: Iterator[int]) -> int:
     """A file descriptor of a folder, by its path from another one. As many symbolic links are followed as `links` gives
     numbers, and each only if root made it or the owner of what it leads to: who may write in a folder above a log must
     not have us read what only we may."""
-    name, _, rest = path.partition("/")
     with contextlib.ExitStack() as stack:
-        entry = os.open(name or "/", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        stack.callback(os.close, entry)
-        made = os.fstat(entry)
-        if stat.S_ISLNK(made.st_mode):
-            if next(links, None) is None:
-                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link")
-            # read of what was looked at, so that no other link can have taken its place
-            entry = enter(folder, os.readlink("", dir_fd=entry), links)
-            stack.callback(os.close, entry)
-            if made.st_uid not in (0, os.fstat(entry).st_uid):
+        here = os.open("/" if path.startswith("/") else ".", OPEN_FOLDER, dir_fd=folder)
+        stack.callback(lambda: os.close(here))
+        for name in filter(None, path.split("/")):      # no recursion: a link may have 2000 parts
+            entry = os.open(name, OPEN_FOLDER, dir_fd=here)
+            made = os.fstat(entry)
+            if stat.S_ISLNK(made.st_mode):
+                stack.callback(os.close, entry)
+                if next(links, None) is None:
+                    raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link")
+                # read of what was looked at, so that no other link can have taken its place
+                entry = enter(here, os.readlink("", dir_fd=entry), links)
+            os.close(here)
+            here = entry
+            if stat.S_ISLNK(made.st_mode) and made.st_uid not in (0, os.fstat(here).st_uid):
                 raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link to a folder of another owner")
-        return enter(entry, rest.lstrip("/"), links) if rest.strip("/") else os.dup(entry)
+        return os.dup(here)
 
 
 def open_below(root: str, parts: Sequence[str]) -> int:
@@ -3233,9 +3237,13 @@ class Aside:
     def _run(self) -> None:
         while True:
             work = self._works.get()
-            with contextlib.suppress(OSError, MemoryError):     # for want of descriptors or memory: the next one may do
+            try:
                 work()
-            self._idle.set()
+            except Exception as error:      # whatever it is, the next one may do: it must not be the last
+                if not isinstance(error, (OSError, MemoryError)):
+                    write_stderr(f"logwatch: defect: {repr(error)[:200]} in what is done aside\n")
+            finally:
+                self._idle.set()
 
 
 class Prober:

@@ -9408,6 +9408,24 @@ class AttackedFiles(Case):
         with self.assertRaises(logwatch.Unreadable):
             logwatch.open_below(str(home / 'logs'), ('sub', 'secret.log'))
 
+    def test_a_link_of_very_many_parts_is_a_path_as_others(self) -> None:
+        """Each part was a call in a call and a descriptor: RecursionError, and no look at any log ever after."""
+        root = plant(scratch(), {'real/app.log': 'line\n'})
+        (root / 'log').symlink_to('./' * 2000 + 'real')
+        application = make_application('--log', f'app={root}/log/app.log')
+        self.assertEqual(call(application, '/logs/app').text, 'line\n')
+        self.assertIn('all 1 logs', call(application, '/health/logs?format=text').text)
+
+    def test_what_ends_in_a_defect_aside_is_not_the_last(self) -> None:
+        """The look at the logs that did was `under way` for ever: a fail, whatever the logs were."""
+        aside = logwatch.Aside()
+        with mock.patch('logwatch.write_stderr') as said:
+            aside.do(lambda: 1 / 0, 5.0)
+        self.assertIn('ZeroDivisionError', said.call_args[0][0])
+        done = threading.Event()
+        aside.do(done.set, 5.0)
+        self.assertEqual((done.is_set(), aside.busy()), (True, 0.0))
+
     def test_file_names_are_no_commands(self) -> None:
         """Debian logwatch CVE-2011-1018, KLog: a file name in a shell."""
         home = scratch()
