@@ -897,7 +897,7 @@ def check_regular(found: os.stat_result, parent: os.stat_result) -> None:
 def enter(folder: int, path: str, links: Iterator[int]) -> int:
     """A file descriptor of a folder, by its path from another one. As many symbolic links are followed as `links` gives
     numbers, and each only if root made it or the owner of what it leads to: who may write in a folder above a log must
-    not have us read what only we may."""
+    not have us read what only we may. By PrivateUsers= all but root are one owner: then only root's count."""
     with contextlib.ExitStack() as stack:
         here = os.open("/" if path.startswith("/") else ".", OPEN_FOLDER, dir_fd=folder)
         stack.callback(lambda: os.close(here))
@@ -912,8 +912,10 @@ def enter(folder: int, path: str, links: Iterator[int]) -> int:
                 entry = enter(here, os.readlink("", dir_fd=entry), links)
             os.close(here)
             here = entry
-            if stat.S_ISLNK(made.st_mode) and made.st_uid not in (0, os.fstat(here).st_uid):
-                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link to a folder of another owner")
+            if stat.S_ISLNK(made.st_mode) and made.st_uid and (made.st_uid != os.fstat(here).st_uid
+                                                               or is_unmapped(made.st_uid)):
+                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link to a folder of another owner",
+                                 "logwatch.py --log NAME=GLOB, by the folder that it leads to")
         return os.dup(here)
 
 

@@ -2784,6 +2784,11 @@ class Configured(Case):
             self.refused(where, 'log on the way to it is a symbolic link to a folder of another owner')
         (root / 'root').symlink_to(log)         # root's, but it leads through one that is not
         self.refused(root / 'root/app.log', 'a folder of another owner')
+        link('one', NOBODY)
+        with mock.patch('logwatch.maps_all_ids', return_value=False):       # each user but root has that number there
+            self.refused(where, 'a folder of another owner')
+            link('one', 0)
+            self.assertEqual(self.ask(where).text, 'line\n')
         link('log', NOBODY)
         self.assertIn(self.ask(where).status, (403, 404))
         self.assertNotIn('secret', self.ask(where, '/logs').text)
