@@ -117,6 +117,7 @@ NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate
 LINKS_MAX = 8                   # symbolic links on the way to the folder that logs are below
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that a listing looks at; a tree beyond that wants a narrower --log
+LOOK_SECONDS = 0.5              # for logs that a listing missed, and again for what files hold; the rest is believed
 LISTING_SECONDS = 0.1           # of a slow listing: for ten times as long no unknown name has all listed again
 TIME_MAX = 4_000_000_000        # s since 1970, of a file's time: the year 2096
 FACTS_MAX = FILES_MAX           # files whose format and times are remembered: fewer would be none, asked for in turn
@@ -1100,7 +1101,7 @@ class Fed:
     def read(self, size: int = -1) -> bytes:
         """The next bytes. Raises EOFError where too many have given nothing."""
         piece = self._raw.read(size)
-        self.idle += len(piece)
+        self.idle += max(len(piece), 256)       # of padding a byte is read at once: 1 MiB of it would take 0.2 s
         if self.idle > GZIP_IDLE_BYTES:
             raise EOFError(f"{GZIP_IDLE_BYTES >> 10} KiB of it hold nothing")
         return piece
@@ -1171,9 +1172,11 @@ class Catalogue:
         began = time.monotonic()
         found, self._closed = self._discover()
         here = {pattern[1:] for pattern, _ in found}        # readdir(3) may miss what is renamed meanwhile: look again
-        found += [(pattern, log) for pattern in self._discovered.values()
-                  if pattern[1:] not in here and (log := list_set(pattern)).files]
-        texts = [(pattern, log) for pattern, log in found if self._is_text(log)]
+        until = time.monotonic() + LOOK_SECONDS
+        found += [(pattern, log) for pattern in self._discovered.values() if pattern[1:] not in here
+                  and time.monotonic() < until and (log := list_set(pattern)).files]
+        texts = [(pattern, log) for pattern, log in found
+                 if time.monotonic() > until + LOOK_SECONDS or self._is_text(log)]
         self._discovered = {pattern.name: pattern for pattern, _ in texts}
         took = time.monotonic() - began
         self._unknown_until = began + 11 * took if took > LISTING_SECONDS else 0.0
