@@ -4372,10 +4372,10 @@ OWN_VERDICT = re.compile(r"/health(/[A-Za-z0-9-]{1,40})?$")
 class Tally:
     """What was appended to a log since logwatch knows it: bytes, lines by severity, responses by status."""
 
-    def __init__(self) -> None:
+    def __init__(self, took: float = 0.0) -> None:
         self.seen: tuple[File, ...] = ()
         self.place = ""
-        self.turn = 0.0         # time.monotonic() of when it was last counted
+        self.took = took        # s that counting it has taken since there was time for all
         self.bytes = 0
         self.own = 0            # our own bad verdicts among them: judged as errors, they would never get better
         self.judged = [0, 0, 0]     # what Rates has seen of it
@@ -5211,12 +5211,17 @@ class Site:
         """Bring the tallies of all logs up to date."""
         budget = Budget(COUNT_SECONDS)
         self._logs = self.catalogue.logs()
-        rows = [(self.tallies.setdefault(log.name, Tally()), log) for log in self._logs]
-        # Who had a turn longest ago is first: one log that takes all of the time does not take it from the others.
-        for tally, log in sorted(rows, key=lambda row: row[0].turn):
+        latest = max((tally.took for tally in self.tallies.values()), default=0.0)
+        rows = [(self.tallies.setdefault(log.name, Tally(latest)), log) for log in self._logs]
+        # Who took least time until now is first, and a new one last: logs that take all of it take it from each other.
+        for tally, log in sorted(rows, key=lambda row: row[0].took):
             if log.files and tally.seen != log.files and budget.spend(0):
-                tally.turn = time.monotonic()
+                began = time.monotonic()
                 update_tally(tally, log, survey_of(self.catalogue.recall, log).format, budget, self.key)
+                tally.took += time.monotonic() - began
+        if budget.stop == "complete":
+            for tally, _ in rows:
+                tally.took = 0.0
         for name in self.tallies.keys() - {log.name for log in self._logs}:
             del self.tallies[name]
         self._counted = time.monotonic()

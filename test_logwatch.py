@@ -9884,6 +9884,26 @@ class AttackedShares(Case):
             self.assertEqual(call(application, '/logs/app').text, 'x\n')
         self.assertEqual(walk.call_count, 1)
 
+    def test_counting_of_logs_that_take_all_of_its_time(self) -> None:
+        """A log that is new was first: who renamed his own all the time had no other counted, and no error lines."""
+        root = plant(scratch(), {'z.log': 'x\n'} | {f'a{one}-0.log': 'x\n' for one in '123'})
+        application = make_application('--log-root', str(root))
+        update_tally = logwatch.update_tally
+
+        def slow(tally: Any, log: Any, format_: Any, budget: Any, key: bytes) -> None:
+            while log.name[0] == 'a' and budget.spend(0):
+                time.sleep(0.01)
+            update_tally(tally, log, format_, budget, key)
+
+        with mock.patch.multiple(logwatch, update_tally=slow, COUNT_SECONDS=0.05):
+            for turn in range(6):
+                text = call(application, '/metrics').text
+                for one in '123':
+                    (root / f'a{one}-{turn}.log').rename(root / f'a{one}-{turn + 1}.log')
+                with (root / 'z.log').open('a') as file:
+                    file.write('x\n')
+        self.assertGreaterEqual(sample(text, 'logwatch_log_bytes_total{log="z"}') or 0, 6)
+
     def test_logs_that_are_all_renamed(self) -> None:
         """Each was looked for by itself, in a folder of as many: 11 s of 2000, and 230 s of 9000."""
         root = plant(scratch(), {f'a{number}.log': 'x\n' for number in range(60)})
