@@ -1051,7 +1051,7 @@ def list_set(pattern: Pattern) -> Log:
 def log_name(folders: Sequence[str], stem: str) -> str:
     """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_'."""
     joined = "-".join((*folders, stem.removesuffix(".log"))).strip("-")
-    return re.sub(r"[^A-Za-z0-9._@:+~-]", "_", joined).lstrip("._@:+~-") or "log"
+    return re.sub(r"[^A-Za-z0-9._@:+-]", "_", joined).lstrip("._@:+-") or "log"      # '~': see discovered_patterns()
 
 
 @functools.lru_cache(maxsize=1)
@@ -1062,7 +1062,7 @@ def discovered_patterns(root: str, sets: tuple[tuple[str, ...], ...]) -> Mapping
     counts["journal"] += root == LOG_ROOT       # systemd's has that name
     for parts, name in names.items():
         if counts[name] > 1:        # none has it then: whom a token lets read one must not get the other
-            names[parts] += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=3).hexdigest()
+            names[parts] += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=8).hexdigest()
     return {parts: Pattern(name, root, tuple(map(glob.escape, parts[:-1])), glob.escape(parts[-1]))
             for parts, name in names.items()}
 

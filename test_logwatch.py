@@ -2505,7 +2505,7 @@ NAMES = {  # path below the root: name
     'php8.2-fpm.log': 'php8.2-fpm', 'postgresql/postgresql-15-main.log': 'postgresql-postgresql-15-main',
     'a/b/c/d.log': 'a-b-c-d', 'app.v2': 'app.v2', 'mail.err': 'mail.err', 'unattended-upgrades/x.log.log':
     'unattended-upgrades-x.log', 'samba/log.smbd': 'samba-log.smbd', 'cups/error_log': 'cups-error_log',
-    'getty@tty1.log': 'getty@tty1', 'x+y:z~.log': 'x+y:z~'}
+    'getty@tty1.log': 'getty@tty1', 'x+y:z~.log': 'x+y:z_'}
 ODD_NAMES = ('two words.log', 'bücher.log', '-dash.log', '.hidden.log', 'a%2Fb.log', 'x?y#z&n=1.log', '<b>.log',
              '*.log',
              '[x].log', 'new\nline.log', 'raw', 'stats.log', '..log', 'a,b.log', 'l' * 150 + '.log', "q'uote\".log",
@@ -2641,7 +2641,7 @@ class Catalogue(Case):
         root = plant(scratch(), {'journal.log': 'x\n'})
         with mock.patch('logwatch.LOG_ROOT', str(root)):
             names = set(self.catalogue(make_application('--log-root', str(root))))
-        self.assertEqual({re.sub('~[0-9a-f]{6}', '~', name) for name in names}, {'journal', 'journal~'})
+        self.assertEqual({re.sub('~[0-9a-f]{16}', '~', name) for name in names}, {'journal', 'journal~'})
 
     def test_a_log_that_one_listing_misses_stays(self) -> None:
         """readdir(3) may do so while a file is renamed."""
@@ -9802,8 +9802,12 @@ class AttackedLines(Case):
         """Else a token for the one would read the other, once that is gone or its folder is someone else's."""
         plant(self.root, {'app/db.log': 'one\n', 'app-db.log': 'other\n'})
         names = [row['name'] for row in self.get('/logs?format=json').json()['logs'] if 'db' in row['name']]
-        self.assertEqual([bool(re.fullmatch('app-db~[0-9a-f]{6}', name)) for name in names], [True, True])
+        self.assertEqual([bool(re.fullmatch('app-db~[0-9a-f]{16}', name)) for name in names], [True, True])
         self.assertEqual(self.get('/logs/app-db').status, 404)
+        for name in names:      # nor can one have the name that the other got for it
+            (self.root / f'app/{name.removeprefix("app-")}.log').write_text('third\n')
+        names = [row['name'] for row in self.get('/logs?format=json').json()['logs']]
+        self.assertEqual(len(names), len(set(names)), names)
 
 
 class AttackedShares(Case):
