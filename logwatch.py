@@ -129,6 +129,7 @@ REGEX_WAIT = 1.0                # s for another one to end
 REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what an honest expression takes
 REGEX_BYTES = 256 << 20         # address space of the child
 REGEX_CHARACTERS = 500          # of a pattern
+STATUSES_MAX = 40               # different ones that are counted of a log: each is a series; the rest by class, as 5xx
 TALLY_LINES = 5_000             # lines of a log that are counted at once, in 50 to 150 ms
 COUNT_SECONDS = 1.0             # for counting what was appended to all logs; the rest is counted the next time
 COUNT_PATIENCE = 2.0            # s that a scrape waits for that
@@ -1507,9 +1508,13 @@ def secret_key(state_dir: str) -> bytes:
     keys for applications, or, where an image has none yet, of the boot's id."""
     path = os.path.join(state_dir, "key")
     if state_dir and not os.path.exists(path):
+        scratch = f"{path}.{os.getpid()}"       # an empty one, of a disk that was full, would be there for good
+        with contextlib.suppress(OSError), open(scratch, "wb", opener=partial(os.open, mode=0o600)) as file:
+            file.write(os.urandom(SECRET_BYTES))
+            file.flush()
+            os.link(scratch, path)
         with contextlib.suppress(OSError):
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(os.urandom(SECRET_BYTES))
+            os.unlink(scratch)
     for source in ([path] if state_dir else []) + ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]:
         with contextlib.suppress(OSError):
             with open(source, "rb") as file:
@@ -4389,7 +4394,9 @@ class Tally:
         self.levels["none" if level is None else LEVELS[level]] += 1
         if format_.name == "access":
             fields = format_.fields(line.text)
-            self.statuses[str(fields.get("status", "none"))] += 1
+            status = str(fields.get("status", "none"))
+            known = status in self.statuses or len(self.statuses) < STATUSES_MAX
+            self.statuses[status if known else status[:1] + "xx"] += 1
             path = str(fields.get("request_uri", "")).partition("?")[0]
             self.own += fields.get("status") == 503 and bool(OWN_VERDICT.search(path))
 

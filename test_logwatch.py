@@ -7363,6 +7363,14 @@ class LogFigures(Case):
         with self.subTest(moment):
             self.assertEqual(self.scrape(), (dict(self.sent), self.sent.total(), self.bytes))
 
+    def test_a_log_makes_no_number_of_series_that_it_likes(self) -> None:
+        """A thousand for each of 300 files of 65 kB were 440 MB, more than the unit allows."""
+        self.scrape()
+        self.append(**{f'c{status}': 1 for status in range(100, 600)})
+        counts = self.scrape()[0]
+        self.assertEqual((sum(counts.values()), counts['5xx']), (500, 100))
+        self.assertLess(len(counts), 50)
+
     def test_only_what_is_appended_counts(self) -> None:
         self.assertEqual(self.scrape(), ({}, 0, 0))
         self.append(c200=5, c404=2, c503=1)
@@ -10050,6 +10058,11 @@ class AttackedIdentity(Case):
             self.assertEqual(logwatch.secret_key(user), first, 'it stays over a restart')
             self.assertEqual({path.stat().st_mode & 0o777 for path in Path(user).iterdir()}, {0o600})
         self.assertEqual(len({logwatch.secret_key(folder) for folder in folders}), 2)
+        full = scratch()        # what a full disk left, an empty file, stood in for the key ever after
+        done = subprocess.run([sys.executable, '-I', '-c', 'import resource, sys; sys.path.insert(0, sys.argv[1])\n'
+                               'import logwatch; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n'
+                               'logwatch.secret_key(sys.argv[2])', str(HERE), str(full)], check=False)
+        self.assertEqual((done.returncode, list(full.iterdir())), (0, []))
         nothing = []
         for _ in range(2):
             logwatch.secret_key.cache_clear()
