@@ -3115,6 +3115,12 @@ class Usage(NamedTuple):
     files: int
     files_free: int
 
+    @property
+    def percent(self) -> float:
+        """Space used, as df has it: what is reserved for root counts neither as used nor as left."""
+        used = self.size - self.free
+        return 100 * used / (used + self.avail or 1)
+
 
 Answer = Usage | str          # or the reason why there is none
 Job = tuple[Sequence[str], dict[str, Answer], threading.Lock]      # mount points, answers so far, released when done
@@ -3695,19 +3701,21 @@ def disks(facts: Facts, read_only: bool = False) -> Iterator[Mount]:
             yield mount
 
 
-def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check:
-    """One file system's space, with a worse status where it will end soon."""
-    used, reserved, soon = usage.size - usage.free, usage.free - usage.avail, "pass"
-    percent = 100 * used / (used + usage.avail or 1)      # as df: reserved blocks count neither as used nor as left
-    tail = f", {size_words(reserved)} more reserved for root" if reserved > 0 else ""
+def filling(facts: Facts, health: Health, point: str, usage: Usage) -> list[tuple[float, str]]:
+    """Seconds until a file system is full, and that in words; nothing where that is far off, or not known."""
     rate, end = health.follow(point, facts.now, usage.avail) or (0.0, math.inf)
     left = max(0.0, end - facts.now)
-    if left < ETA_SHOWN and 100 - percent < ETA_PERCENT:
-        tail += f", full in about {span_words(left)} at {size_words(-rate * 3600)}/h"
-        soon = health.judge("disk-eta", point, left, "", "", left / 3600).status
-    text = f"{point} {math.ceil(percent)} % used, {size_words(usage.avail)} left"
-    check = health.judge("disk", point, percent, "%", text, 100 - percent, usage.avail, tail=tail)
-    return check._replace(status=max(check.status, soon, key=STATUSES.index))
+    soon = left < ETA_SHOWN and 100 - usage.percent < ETA_PERCENT
+    return [(left, f"full in about {span_words(left)} at {size_words(-rate * 3600)}/h")] if soon else []
+
+
+def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check:
+    """One file system's space, and in words when it will end."""
+    reserved, left = usage.free - usage.avail, 100 - usage.percent
+    tail = f", {size_words(reserved)} more reserved for root" if reserved > 0 else ""
+    tail += "".join(f", {words}" for _, words in filling(facts, health, point, usage))
+    text = f"{point} {math.ceil(usage.percent)} % used, {size_words(usage.avail)} left"
+    return health.judge("disk", point, usage.percent, "%", text, left, usage.avail, tail=tail)
 
 
 def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3724,6 +3732,17 @@ def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
             yield health.judge("stuck", mount.point, 0, "", text, seconds)._replace(name="disk", value=None)
     for mount in facts.mounts.hidden:
         yield unknown("disk", mount.point, "is hidden from this service (ProtectHome or another sandbox option)")
+
+
+def check_disk_eta(facts: Facts, health: Health) -> Iterator[Check]:
+    """The file system that is full first. This alone warns of that: `disk` says it too, but judges what is left now."""
+    ends = [(*end, mount.point) for mount in disks(facts) if isinstance(usage := facts.usage[mount.point], Usage)
+            for end in filling(facts, health, mount.point, usage)]
+    if not ends:
+        known = any(ring[-1][0] - ring[0][0] >= RING_SPAN for name, ring in health.rings.items() if name != "oom")
+        raise Hidden("no file system is filling up" if known else "needs half an hour of samples of free space")
+    left, words, point = min(ends)
+    yield health.judge("disk-eta", point, left / 3600, "h", f"{point} {words}", left / 3600)
 
 
 def check_inodes(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3948,8 +3967,9 @@ def read_conntrack(facts: Facts) -> tuple[float, str]:
 
 
 CHECKS: dict[str, Callable[[Facts, Health], Iterator[Check]]] = {
-    "disk": check_disk, "inodes": check_inodes, "readonly": check_readonly, "ext4-errors": check_ext4_errors,
-    "memory": check_memory, "cpu": check_cpu, "oom": check_oom, "reboot": check_reboot,
+    "disk": check_disk, "disk-eta": check_disk_eta, "inodes": check_inodes, "readonly": check_readonly,
+    "ext4-errors": check_ext4_errors, "memory": check_memory, "cpu": check_cpu, "oom": check_oom,
+    "reboot": check_reboot,
     **{name: gauge(name, unit, read) for name, unit, read in (
         ("swap", "%", read_swap), ("load", "per core", read_load), ("clock", "min", read_clock),
         ("cpu-pressure", "%", pressure("cpu", "some", "avg300")), ("conntrack", "%", read_conntrack),
