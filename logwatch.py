@@ -43,6 +43,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import bisect
 import collections
 import concurrent.futures
 import configparser
@@ -495,7 +496,8 @@ LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is co
     ("disk", "%", "below", 10, 3, "space left on a file system; counts only together with disk-bytes"),
     ("disk-bytes", "bytes", "below", 10 * GIB, 5 * GIB,
      "space left on a file system; percent alone judges a smaller one"),
-    ("disk-eta", "h", "below", 8, 0, "time until a file system is full, at the rate of the last 6 h"),
+    ("disk-eta", "h", "below", 8, 0,
+     "time until a file system is full, at the fastest steady rate of the last 30 min, 2 h or 6 h"),
     ("stuck", "s", "above", 1, 60, "time for which a mount has not answered"),
     ("inodes", "%", "below", 5, 3, "inodes left on a file system"),
     ("memory", "%", "below", 10, 3, "memory available; never fails while the kernel says that nobody waits for memory"),
@@ -3507,9 +3509,10 @@ RING_STEP, RING_SIZE = 60, 360    # s between two samples of free space; samples
 RING_AGE = RING_STEP * RING_SIZE  # s after which a sample says nothing any more: the texts say 6 h
 BOOT_SLACK = 60               # s by which the time of boot, reckoned from the clock, may move
 WRITE_PATIENCE = 0.1          # s for the state file to be written
-RING_SPAN = 1800              # s of samples before they say anything
 RING_MOUNTS = 64              # mounts that are followed, at 10 KiB of state each
-ETA_FIT = 0.5                 # r² of the fitted line below which it is noise
+ETA_SPANS = (1800, 7200, RING_AGE)    # s: a runaway shows in the shortest first, slow growth amid noise in the longest
+ETA_SAMPLES = 6               # of a span that tell something: half an hour, asked every 5 min
+ETA_FIT = 0.9                 # r² of the fitted line below which it is noise: a burst in a third of a span has 0.89
 ETA_PERCENT = 40              # % left above which an early end is not believed (node-mixin)
 ETA_SHOWN = 7 * 86400         # s: a line through 6 h says nothing about the week after
 CPU_WINDOW = 60               # s: CPU time is compared with a sample at least this old, once there is one
@@ -3578,9 +3581,15 @@ def span_words(seconds: float) -> str:
     return f"{seconds / length:.{int(1 < length and seconds < 10 * length)}f} {unit}"
 
 
+def suffice(samples: Sequence[tuple[float, float]]) -> bool:
+    """Whether there are enough samples, over enough time, to tell something."""
+    return len(samples) >= ETA_SAMPLES and samples[-1][0] - samples[0][0] >= ETA_SPANS[0]
+
+
 def forecast(samples: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
     """Least squares over (time, bytes left) → (bytes/s, time when none are left), or None if that cannot be told."""
-    if len(samples) < 3 or samples[-1][0] - samples[0][0] < RING_SPAN:
+    gap = max((later - then for (then, _), (later, _) in itertools.pairwise(samples)), default=0)
+    if not suffice(samples) or gap > (samples[-1][0] - samples[0][0]) / 2:      # between two clouds a line always fits
         return None
     mean_t, mean_y = (sum(column) / len(samples) for column in zip(*samples))
     tt = sum((t - mean_t) ** 2 for t, _ in samples)
@@ -3589,6 +3598,12 @@ def forecast(samples: Sequence[tuple[float, float]]) -> tuple[float, float] | No
     if ty >= 0 or ty * ty < ETA_FIT * tt * yy:
         return None
     return ty / tt, max(samples[-1][0], mean_t - mean_y * tt / ty)
+
+
+def first_end(ring: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """The earliest of the forecasts out of the newest samples that make up each of ETA_SPANS, or None."""
+    starts = {max(0, bisect.bisect_right(ring, (ring[-1][0] - span, math.inf)) - 1) for span in ETA_SPANS}
+    return min(filter(None, (forecast(ring[start:]) for start in starts)), key=lambda end: end[1], default=None)
 
 
 class Health:
@@ -3615,7 +3630,7 @@ class Health:
             with open(self.path, encoding="utf-8") as file:
                 rings = json.load(file)
             self.rings = {point: [(float(t), float(y)) for t, y in ring] for point, ring in rings.items() if ring}
-            self.ends = {point: forecast(ring) for point, ring in self.rings.items()}
+            self.ends = {point: first_end(ring) for point, ring in self.rings.items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             self.trouble = f"{self.path} was not usable: {error}"
 
@@ -3648,8 +3663,8 @@ class Health:
                 del self.rings[gone]
         if not ring and len(self.rings) > RING_MOUNTS:
             return None
-        ring = [*(sample for sample in ring if 0 < now - sample[0] <= RING_AGE), (round(now), avail)][-RING_SIZE:]
-        self.rings[point], self.ends[point], self.changed = ring, forecast(ring), True
+        ring = [*(sample for sample in ring if 0 < now - sample[0] <= RING_AGE), (int(now), avail)][-RING_SIZE:]
+        self.rings[point], self.ends[point], self.changed = ring, first_end(ring), True
         return self.ends[point]
 
     def last_oom(self, now: float, boot: float, kills: int) -> float:
@@ -3739,8 +3754,8 @@ def check_disk_eta(facts: Facts, health: Health) -> Iterator[Check]:
     ends = [(*end, mount.point) for mount in disks(facts) if isinstance(usage := facts.usage[mount.point], Usage)
             for end in filling(facts, health, mount.point, usage)]
     if not ends:
-        known = any(ring[-1][0] - ring[0][0] >= RING_SPAN for name, ring in health.rings.items() if name != "oom")
-        raise Hidden("no file system is filling up" if known else "needs half an hour of samples of free space")
+        known = any(map(suffice, health.rings.values()))
+        raise Hidden("no file system fills up steadily" if known else "needs half an hour of samples of free space")
     left, words, point = min(ends)
     yield health.judge("disk-eta", point, left / 3600, "h", f"{point} {words}", left / 3600)
 

@@ -6165,7 +6165,7 @@ class DiskChecks(HostCase):
         for minute in range(40):
             check = self.check(self.verdict(host, health, NOW + 60 * minute), 'disk-eta')
             self.assertEqual((check.value, check.status, check.reason), (
-                None, 'pass', 'no file system is filling up' if minute >= 30 else
+                None, 'pass', 'no file system fills up steadily' if minute >= 30 else
                 'needs half an hour of samples of free space'))
         self.assertNotIn('check="disk-eta"', self.metrics(host))
 
@@ -6183,22 +6183,58 @@ class DiskChecks(HostCase):
             self.assertEqual((check.component, check.status), ('/', status), limits)
             self.assertAlmostEqual(check.value or 0, 17 / 6, delta=0.05)
 
-    def test_whoever_asks_by_http_gets_the_end_of_a_disk_out_of_the_state_file(self) -> None:
-        proc, state, now = plant(scratch(), PROC | SLIM), scratch(), time.time()
-        full = os.statvfs('/')
-        left = full.f_bavail * full.f_frsize
-        ring = [[now - 60 * minute, left * (1 + minute / 120)] for minute in range(60, -1, -1)]
+    @contextlib.contextmanager
+    def filling(self, samples: Iterable[tuple[float, float]]) -> Iterator[Callable[..., Any]]:
+        """A server whose state file has these samples of /: minutes ago, and times what is left now."""
+        full, now, state = os.statvfs('/'), time.time(), scratch()
+        ring = [[now - 60 * ago, full.f_bavail * full.f_frsize * left] for ago, left in samples]
+        proc = plant(scratch(), PROC | SLIM)
         plant(state, {'health.json': json.dumps({'/': ring})})
-        application = make_application('--proc', str(proc), '--log-root', str(scratch()), '--state-dir', str(state),
-                                       *CALM)
         with mock.patch.object(logwatch, 'ETA_PERCENT', 101):       # however empty this machine's disk is
+            yield make_application('--proc', str(proc), '--log-root', str(scratch()), '--state-dir', str(state), *CALM)
+
+    def test_the_end_of_a_disk_is_served_out_of_the_state_file(self) -> None:
+        with self.filling((ago, 1 + ago / 120) for ago in range(60, -1, -1)) as application:
             reply = call(application, '/health/disk-eta')
             (name, (row,)), = reply.json()['checks'].items()
             self.assertEqual((reply.status, name, row['componentId'], row['observedUnit'], row['status']),
                              (200, 'disk-eta:value', '/', 'h', 'warn'))
             self.assertAlmostEqual(row['observedValue'], 2, delta=0.1)
             self.assertEqual(sample(call(application, '/metrics').text, 'logwatch_health_status{check="disk-eta"}'), 1)
-            self.assertNotIn('disk-eta', call(application, '/health?exclude=disk-eta').json().get('output', ''))
+            self.assertNotIn('full in', call(application, '/health?exclude=disk-eta').json().get('output', ''))
+
+    def test_a_runaway_is_foretold_in_time_and_a_burst_is_not(self) -> None:
+        """Each curve: what was left so many minutes ago, in times of what is left now; then hours left."""
+        curves: tuple[tuple[str, Callable[[float], float], float | None, float], ...] = (
+            ('a runaway since 20 min', lambda ago: 1 + min(ago, 20) / 60, 0.9, 1.6),
+            ('a runaway since 30 min', lambda ago: 1 + min(ago, 30) / 60, 0.95, 1.05),
+            ('one since 90 min, of late slower', lambda ago: 1 + min(ago, 90) / 240, 3.8, 4.1),
+            ('steady, for 6 h', lambda ago: 1 + ago / 1200, 19.5, 20.5),
+            ('steady but for noise', lambda ago: 1 + ago / 1200 + ago * 7919 % 13 / 200, 18, 22),
+            ('by a step each hour', lambda ago: 1 + (ago + 20) // 60 / 20, 18, 22),
+            ('a runaway since 10 min', lambda ago: 1 + min(ago, 10) / 60, None, 0),
+            ('a burst of 5 min just now', lambda ago: 1 + min(ago, 5) / 20, None, 0),
+            ('a burst of 10 min within the half hour', lambda ago: 1 + min(max(ago - 10, 0), 10) / 20, None, 0),
+            ('a burst of 10 min an hour ago', lambda ago: 1 + min(max(ago - 60, 0), 10) / 20, None, 0),
+            ('a burst of 10 min three hours ago', lambda ago: 1 + min(max(ago - 180, 0), 10) / 20, None, 0),
+            ('noise', lambda ago: 1 + ago * 7919 % 13 / 13, None, 0),
+            ('what was freed', lambda ago: 1 - ago / 1000, None, 0))
+        for name, curve, low, high in curves:
+            with self.subTest(name), self.filling((ago, curve(ago)) for ago in range(359, -1, -1)) as application:
+                row, = call(application, '/health/disk-eta').json()['checks']['disk-eta:value']
+                if low is None:
+                    self.assertEqual((row['observedValue'], row['status'], row['output']),
+                                     (None, 'pass', 'no file system fills up steadily'))
+                else:
+                    self.assertTrue(low <= row['observedValue'] <= high, row)
+
+    def test_few_samples_and_a_pause_foretell_nothing(self) -> None:
+        for name, minutes, reason in (('few', (40, 30, 20, 10, 0), 'needs half an hour of samples of free space'),
+                                      ('a pause', (200, 5, 4, 3, 2, 1, 0), 'no file system fills up steadily'),
+                                      ('short', range(20, -1, -1), 'needs half an hour of samples of free space')):
+            with self.subTest(name), self.filling((ago, 1 + ago / 100) for ago in minutes) as application:
+                row, = call(application, '/health/disk-eta').json()['checks']['disk-eta:value']
+                self.assertEqual((row['observedValue'], row['output']), (None, reason))
 
     def test_noise_and_growth_foretell_nothing(self) -> None:
         for name, curve in (('noise', lambda t: 50 + (t * 7919 % 13)), ('freed', lambda t: 50 + t),
