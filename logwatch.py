@@ -3064,6 +3064,7 @@ SKIP_POINT = re.compile(r"/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|va
 SKIP_TYPE = re.compile(
     r"(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|"
     r"procfs|proc|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$")
+SYSTEMD_SOCKET = "/run/systemd/notify"        # process 1 has it open, in the network of the host
 VEILED = ("/home", "/root", "/run/user")      # what ProtectHome covers
 MAY_HANG = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs")      # asked last
 MOUNT_LINE = re.compile(rb"^(\d+) (\d+) (\d+:\d+) \S+ (\S+) (\S+) (?:\S+ )*?- (\S+) (\S*) (\S*)$", re.MULTILINE)
@@ -3385,15 +3386,15 @@ class Host:
         return cast(bytes, data)
 
     def read(self, name: str) -> bytes:
-        """A file below PROC, whole; below net/, that of the host's network: PrivateNetwork leaves PROC/net empty.
+        """A file below PROC, whole; below net/, that of the host's network.
 
         It stays open: the kernel takes longer to open one than to write its text, 60 µs below net/; after an error, as
         when its module was unloaded, it is opened anew. For each read the kernel goes through its whole table of UDP
         sockets: less than half a page of them was the end.
         """
-        folders = ("1/", "") if name.startswith("net/") and not self.bound else ("",)
         with self._reading:
-            file = self._files.pop(name, None) or self._open(*(f"{self.proc}/{folder}{name}" for folder in folders))
+            folder = self._network if name.startswith("net/") and not self.bound else self.proc
+            file = self._files.pop(name, None) or self._open(f"{folder}/{name}")
             data = self._whole(file, PAGE_SIZE // 2 if name.startswith("net/udp") else 1)
             self._files[name] = file
             return data
@@ -3416,16 +3417,27 @@ class Host:
         with self._open(path) as file:
             return self._whole(file)
 
-    def _open(self, *paths: str) -> io.FileIO:
-        """The first of these files that opens."""
-        *others, last = paths
-        for path in others:
-            with contextlib.suppress(OSError):
-                return io.FileIO(path)
+    @functools.cached_property
+    def _network(self) -> str:
+        """The folder whose net/ is that of the host: process 1, and where ProtectProc hides this, the own one.
+
+        Unless that one is private: net/unix lists the sockets of one network alone, and in the host's it has systemd's.
+        """
+        if os.access(f"{self.proc}/1/net/dev", os.R_OK):
+            return f"{self.proc}/1"
+        sockets = [SYSTEMD_SOCKET.encode()]     # where the list cannot be read, nothing tells of another network
+        with contextlib.suppress(Hidden):
+            sockets = self.slurp(f"{self.proc}/net/unix").split()
+        if os.path.exists(f"{self.root}{SYSTEMD_SOCKET}") and SYSTEMD_SOCKET.encode() not in sockets:
+            raise Hidden("hidden by PrivateNetwork=")
+        return self.proc
+
+    def _open(self, path: str) -> io.FileIO:
+        """A file, open."""
         try:
-            return io.FileIO(last)
+            return io.FileIO(path)
         except OSError as error:
-            raise self._why(last, error) from error
+            raise self._why(path, error) from error
 
     def _whole(self, file: io.FileIO, least: int = 1) -> bytes:
         """All of an open file, as it is now; a read that gives less than `least` bytes was the last one."""
@@ -4257,7 +4269,7 @@ def collect_netclass(facts: Facts) -> Iterator[Sample]:
     """/sys/class/net shows the network of this process: if the host has more devices than that, it is another one."""
     devices = sorted(os.listdir(f"{facts.host.sys}/class/net"))
     if not set(facts.get("net/dev", parse_net_dev)) <= set(devices):
-        raise Hidden("hidden by PrivateNetwork")
+        raise Hidden("hidden by PrivateNetwork=")
     kept = facts.host.kept(facts.minute)
     for device in devices:
         folder = f"class/net/{device}"

@@ -6526,6 +6526,30 @@ class HiddenFacts(HostCase):
         self.assertEqual([line for line in lines if 'node_network_up' in line], [])
         self.assertEqual(sample('\n'.join(lines), 'node_network_transmit_packets_total{device="eth0"}'), 8)
 
+    def test_the_zeros_of_a_private_network_are_not_the_hosts(self) -> None:
+        """Under ProtectProc=invisible, which takes away process 1 and with it the host's network."""
+        own = {name[2:]: text for name, text in PROC.items() if name.startswith('1/net')}
+        listed = 'Num RefCount Protocol Flags Type St Inode Path\n0: 2 0 0 2 3 384271 {}\n'
+        socket = {'run/systemd/notify': ''}
+        for name, unix, root, hidden in (
+                ('private', listed.format('/run/systemd/notify.not'), socket, True),
+                ('shared', listed.format('/run/systemd/notify'), socket, False),
+                ('without systemd', listed.format('/x'), {}, False), ('without a list', None, socket, False)):
+            with self.subTest(name):
+                (self.folder / 'root/run/systemd/notify').unlink(missing_ok=True)
+                host = self.host(own | ({'net/unix': unix} if unix else {}), without=('1/',), root=root)
+                verdict, text = self.verdict(host), self.metrics(host)
+                self.assertEqual(self.check(verdict, 'conntrack').value, None if hidden else 10.0)
+                self.assertEqual('conntrack: hidden by PrivateNetwork=' in verdict.visibility, hidden)
+                for family in words('network_receive_bytes_total network_up netstat_Tcp_InSegs sockstat_TCP_inuse '
+                                    'arp_entries nf_conntrack_entries softnet_processed_total'):
+                    self.assertEqual(f'\nnode_{family}' in text, not hidden, family)
+                self.assertEqual(sample(text, 'node_scrape_collector_success{collector="netdev"}'), 0 if hidden else 1)
+
+    def test_what_the_hosts_network_lacks_is_not_served_from_the_own_one(self) -> None:
+        host = self.host({'net/sockstat6': 'TCP6: inuse 17\n'}, without=('1/net/sockstat6',))
+        self.assertNotIn('node_sockstat_TCP6_inuse', self.metrics(host))
+
     def test_a_file_in_an_unknown_format_is_unknown(self) -> None:
         verdict = self.verdict(self.host({'loadavg': 'x\n', 'stat': 'cpu\n', 'meminfo': ''}))
         for name in ('load', 'cpu', 'memory'):
