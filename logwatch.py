@@ -266,6 +266,7 @@ class Config(NamedTuple):
     log: tuple[tuple[str, str], ...]
     log_root: str
     proc: str
+    sys: str
     state_dir: str
     allow_host: tuple[str, ...]
     access_log: bool
@@ -526,6 +527,7 @@ OPTIONS = (
            "journal", metavar="NAME=GLOB", repeat=True),
     Option("log-root", parse_folder, "where logs are discovered", LOG_ROOT, "DIR"),
     Option("proc", parse_folder, "where the kernel's figures are read", "/proc", "DIR"),
+    Option("sys", parse_folder, "where what it says of devices and control groups is read", "/sys", "DIR"),
     Option("state-dir", parse_optional_folder, "where disk samples and the key of cursors are kept; the only place "
            "ever written", metavar="DIR"),
     Option("allow-host", parse_host, "a further Host that requests over TCP may name, beside loopback",
@@ -5222,7 +5224,7 @@ class Site:
         self.journals = {"journal": ""} if discovered else units        # name of a log: its unit, '' for all of it
         self.index = ""             # the text of /, made of ROUTES
         self.key = secret_key(config.state_dir)
-        self.host = Host(config.proc, state_dir=config.state_dir or None)
+        self.host = Host(config.proc, config.sys, config.state_dir or None)
         self._health = Health(self.host, config.limits)
         self._verdict: Verdict | None = None
         self.tallies: dict[str, Tally] = {}

@@ -6937,6 +6937,14 @@ class HealthAnswers(Case):
                       re.findall(r'(?m)^logwatch_health_status\{check="([^"]+)"\} (\d)', text)}
             self.assertEqual({name: served.get(name) for name in worst}, worst)
 
+    def test_the_devices_of_another_folder_than_sys(self) -> None:
+        """As the unit binds it, since its own /sys shows but its private network."""
+        home = plant(scratch(), {f'proc/{name}': text for name, text in (PROC | SLIM).items()}
+                     | {f'sys/{name}': text for name, text in SYS.items()})
+        done = run_program('get', '/metrics', '--proc', f'{home}/proc', '--log-root', str(home),
+                           LOGWATCH_SYS=f'{home}/sys')
+        self.assertEqual(sample(done.stdout, 'node_network_up{device="eth0"}'), 1)
+
     def test_a_hung_mount_delays_neither_health_nor_metrics_nor_the_rest(self) -> None:
         """kubelet gives a probe 1 s."""
         release = threading.Event()
