@@ -4067,9 +4067,13 @@ def health_text(verdict: Verdict) -> str:
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels, float]      # metric, labels, value
 SKIP_DISK = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
-SENSOR = re.compile(r"((temp|in|curr|power|energy|humidity|fan)\d+)_(input|min|max|crit|crit_hyst|crit_alarm)")
-SENSOR_UNITS = {"temp": ("_celsius", 1e-3), "in": ("_volts", 1e-3), "curr": ("_amps", 1e-3), "power": ("_watt", 1e-6),
-                "energy": ("_joule_total", 1e-6), "humidity": ("", 1e-6), "fan": ("_rpm", 1.0)}
+SENSOR_KINDS = {
+    "temp": ("_celsius", 1e-3, "temperature"), "in": ("_volts", 1e-3, "voltage"), "curr": ("_amps", 1e-3, "current"),
+    "power": ("_watt", 1e-6, "power usage in watts"), "energy": ("_joule_total", 1e-6, "joules used so far"),
+    "fan": ("_rpm", 1, "fan revolutions per minute"),
+    "humidity": ("", 1e-6, "humidity, as a ratio (multiply with 100.0 to get the humidity as a percentage)")}
+SENSOR_ELEMENTS = "input average min max crit crit_hyst min_alarm max_alarm crit_alarm alarm".split()
+SENSOR = re.compile(f"(({'|'.join(SENSOR_KINDS)})\\d+)_(label|{'|'.join(SENSOR_ELEMENTS)})")
 SYNC_SECONDS = 9 * 3600       # without NTP the kernel's maximum error passes 16 s, its bound, by then
 HOTPLUG_IDLE = 3 * USER_HZ    # jiffies that idle may go back before the CPU counts as new (node_exporter)
 CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
@@ -4079,9 +4083,6 @@ OS_LABELS = ("build_id", "id", "id_like", "image_id", "image_version", "name", "
              "version", "version_codename", "version_id")
 STAT_NAMES = {"intr": "intr_total", "ctxt": "context_switches_total", "processes": "forks_total",
               "btime": "boot_time_seconds", "procs_running": "procs_running", "procs_blocked": "procs_blocked"}
-NETCLASS = {"carrier": ("carrier", 1), "mtu": ("mtu_bytes", 1), "speed": ("speed_bytes", 125000), "flags": ("flags", 1),
-            "tx_queue_len": ("transmit_queue_length", 1), "carrier_changes": ("carrier_changes_total", 1),
-            "ifindex": ("iface_id", 1), "statistics/rx_nohandler": ("receive_nohandler_total", 1)}
 NETWORK_STATE = ("operstate", "carrier", "statistics/rx_nohandler")
 NETWORK_LABELS = ("address", "broadcast", "duplex", "operstate", "adminstate", "ifalias")
 NETWORK_FACTS = {*NETCLASS, *NETWORK_LABELS} - {*NETWORK_STATE, "adminstate"}
@@ -4104,6 +4105,13 @@ DISK_COLUMNS = scaled(
 NET_COLUMNS = [(f"node_network_{way}_{name}_total", 1) for way, last in (
     ("receive", ("frame", "compressed", "multicast")), ("transmit", ("colls", "carrier", "compressed")))
     for name in ("bytes", "packets", "errs", "drop", "fifo", *last)]
+NETCLASS = dict(zip(
+    "carrier speed mtu flags tx_queue_len carrier_changes carrier_up_count carrier_down_count ifindex iflink link_mode "
+    "statistics/rx_nohandler addr_assign_type name_assign_type netdev_group dev_id dormant type".split(), scaled(
+        "node_network_", "carrier speed_bytes*125000 mtu_bytes flags transmit_queue_length carrier_changes_total "
+        "carrier_up_changes_total carrier_down_changes_total iface_id iface_link iface_link_mode "
+        "receive_nohandler_total address_assign_type name_assign_type net_dev_group device_id dormant protocol_type")))
+NETWORK_FACTS = {*NETCLASS, "address", "broadcast", "duplex", "ifalias"} - {*NETWORK_STATE}
 SOFTNET_COLUMNS = scaled("node_softnet_", "processed_total dropped_total times_squeezed_total - - - - - "
                          "cpu_collision_total received_rps_total flow_limit_count_total backlog_len")
 SCHED_COLUMNS = scaled("node_schedstat_", "- - - - - - running_seconds_total*1e-9 waiting_seconds_total*1e-9 "
@@ -4114,9 +4122,21 @@ HELP_BY_PREFIX = (
     ("node_memory_", "Memory information field {}."), ("node_vmstat_", "/proc/vmstat information field {}."),
     ("node_netstat_", "Statistic {}."), ("node_network_receive_", "Network device statistic {}."),
     ("node_network_transmit_queue_length", "Network device property: {}"),
-    ("node_network_transmit_", "Network device statistic {}."),
-    *((f"node_network_{name}", "Network device property: {}") for name in (
-        "carrier", "flags", "iface_id", "mtu_bytes", "speed_bytes")))
+    ("node_network_transmit_", "Network device statistic {}."), ("node_network_", "Network device property: {}"))
+
+
+def sensor_metric(kind: str, element: str) -> tuple[str, float, str]:
+    """Name, factor to base units, and HELP of what a file of hwmon says, as node_exporter has them."""
+    unit, factor, words = SENSOR_KINDS[kind]
+    name = f"node_hwmon_{kind}" if element == "input" else f"node_hwmon_{kind}_{element}"
+    if element == "alarm":
+        return name, 1, f"Hardware sensor alarm status ({kind})"
+    if kind == "fan" and element not in ("input", "min", "max"):
+        return name, 1, f"Hardware monitor fan element {element}"
+    return name + unit, factor, f"Hardware monitor for {words} ({element})"
+
+
+SENSORS = {(kind, element): sensor_metric(kind, element) for kind in SENSOR_KINDS for element in SENSOR_ELEMENTS}
 HELPS = {name: words for name, _, words in (line.partition(": ") for line in """\
 logwatch_health_status: The verdict on a check: 0 pass, 1 warn, 2 fail.
 logwatch_log_bytes_total: Bytes appended to a log since logwatch knows it or was reloaded.
@@ -4127,6 +4147,7 @@ node_boot_time_seconds: Node boot time, in unixtime.
 node_context_switches_total: Total number of context switches.
 node_cpu_guest_seconds_total: Seconds the CPUs spent in guests (VMs) for each mode.
 node_cpu_seconds_total: Seconds the CPUs spent in each mode.
+node_disk_info: Info of /sys/block/<block_device>.
 node_disk_io_now: The number of I/Os currently in progress.
 node_disk_io_time_seconds_total: Total seconds spent doing I/Os.
 node_disk_io_time_weighted_seconds_total: The weighted # of seconds spent doing I/Os.
@@ -4146,6 +4167,8 @@ node_filesystem_free_bytes: Filesystem free space in bytes.
 node_filesystem_readonly: Filesystem read-only status.
 node_filesystem_size_bytes: Filesystem size in bytes.
 node_forks_total: Total number of forks.
+node_hwmon_chip_names: Annotation metric for human-readable chip names
+node_hwmon_sensor_label: Label for given chip and sensor
 node_intr_total: Total number of interrupts serviced.
 node_load1: 1m load average.
 node_load5: 5m load average.
@@ -4159,11 +4182,14 @@ node_pressure_io_stalled_seconds_total: Total time in seconds no process could m
 node_pressure_io_waiting_seconds_total: Total time in seconds that processes have waited due to IO congestion
 node_procs_blocked: Number of processes blocked waiting for I/O to complete.
 node_procs_running: Number of processes in runnable state.
+node_time_clocksource_available_info: Available clocksources read from '/sys/devices/system/clocksource'.
+node_time_clocksource_current_info: Current clocksource read from '/sys/devices/system/clocksource'.
 node_time_seconds: System time in seconds since epoch (1970).
 node_time_zone_offset_seconds: System time zone offset in seconds.
 node_timex_sync_status: Is clock synchronized to a reliable server (1 = yes, 0 = no).
 node_udp_queues: Number of allocated memory in the kernel for UDP datagrams in bytes.
 node_uname_info: Labeled system information as provided by the uname system call.""".splitlines())}
+HELPS.update((name, words) for name, _, words in SENSORS.values())
 
 
 def label_text(labels: Labels) -> str:
@@ -4175,7 +4201,7 @@ def label_text(labels: Labels) -> str:
 def help_text(name: str) -> str:
     """What node_exporter says of a metric, for dashboards show it; else its name in words."""
     for prefix, words in HELP_BY_PREFIX:
-        if name.startswith(prefix):
+        if name.startswith(prefix) and name not in HELPS:
             field = name.removeprefix("node_network_" if "device" in words else prefix)
             field = field.removesuffix("_total") if "device statistic" in words else field
             return words.format(field.replace("_", "") if words == "Statistic {}." else field)
@@ -4282,7 +4308,7 @@ def collect_netclass(facts: Facts) -> Iterator[Sample]:
         yield "node_network_up", label, int(text["operstate"] == "up")
         for file, (name, factor) in NETCLASS.items():
             if text[file] and text[file] != "-1":      # a speed that is not known
-                yield f"node_network_{name}", label, int(text[file], 0) * factor
+                yield name, label, int(text[file], 0) * factor
         text["adminstate"] = "up" if int(text["flags"] or "0", 0) & 1 else "down"
         yield "node_network_info", (*label, *((name, text[name]) for name in NETWORK_LABELS)), 1
 
@@ -4332,11 +4358,28 @@ def collect_hwmon(facts: Facts) -> Iterator[Sample]:
         chip = f"{chip}_{entry}" if chip in seen else chip
         seen.add(chip)
         yield "node_hwmon_chip_names", (("chip", chip), ("chip_name", name)), 1
-        for match in map(SENSOR.fullmatch, sorted(os.listdir(f"{host.sys}/class/hwmon/{entry}"))):
-            if match and (text := quiet(host, f"class/hwmon/{entry}/{match[0]}")):
-                unit, factor = SENSOR_UNITS[match[2]]
-                kind = match[2] if match[3] == "input" else f"{match[2]}_{match[3]}"
-                yield f"node_hwmon_{kind}{unit}", (("chip", chip), ("sensor", match[1])), int(text) * factor
+        for match in filter(None, map(SENSOR.fullmatch, sorted(os.listdir(f"{host.sys}/class/hwmon/{entry}")))):
+            labels, text = (("chip", chip), ("sensor", match[1])), quiet(host, f"class/hwmon/{entry}/{match[0]}")
+            if match[3] == "label":
+                yield "node_hwmon_sensor_label", (*labels, ("label", text)), 1
+            elif text:
+                metric, factor, _ = SENSORS[match[2], match[3]]
+                yield metric, labels, int(text) * factor
+
+
+def collect_disk_info(facts: Facts) -> Iterator[Sample]:
+    """What udev knows of disks. `rotational` is empty where it is not known; node_exporter says 0 then."""
+    for major, minor, device, *_ in facts.get("diskstats", parse_table):
+        if not SKIP_DISK.match(device):
+            data = b""
+            with contextlib.suppress(Hidden):       # udev does not run in a container
+                data = facts.host.slurp(f"{facts.host.root}/run/udev/data/b{major}:{minor}")
+            known = dict(re.findall("(?m)^E:(.+?)=(.*)$", data.decode(errors="replace")))
+            serials = filter(None, map(known.get, ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")))
+            rotational = quiet(facts.host, f"block/{device.replace('/', '!')}/queue/rotational")
+            yield "node_disk_info", (("device", device), ("major", major), ("minor", minor), *(
+                (label, known.get(f"ID_{label.upper()}", "")) for label in ("path", "wwn", "model", "revision")),
+                ("serial", next(serials, "")), ("rotational", rotational)), 1
 
 
 def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
@@ -4368,6 +4411,11 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "conntrack": collect_conntrack, "cpu": collect_cpu, "filesystem": collect_filesystem, "hwmon": collect_hwmon,
     "netclass": collect_netclass, "process": collect_process, "sockstat": collect_sockstat,
     "system": collect_system, "thermal_zone": collect_thermal_zone,
+    "disk_info": collect_disk_info,
+    "time": lambda facts: (     # clocksource0 is the only one that any kernel has
+        (f"node_time_clocksource_{state}_info", (("device", "0"), ("clocksource", name)), 1)
+        for state in ("available", "current") for name in
+        facts.host.read_sys(f"devices/system/clocksource/clocksource0/{state}_clocksource").split()),
     "diskstats": lambda facts: columns("device", DISK_COLUMNS, (
         (row[2], map(int, row[3:])) for row in facts.get("diskstats", parse_table) if not SKIP_DISK.match(row[2]))),
     "entropy": numbers("entropy_available_bits=sys/kernel/random/entropy_avail",

@@ -5807,15 +5807,20 @@ SYS = {
         ('speed', '1000\n' if device == 'eth0' else '-1\n'), ('tx_queue_len', '1000\n'), ('carrier_changes', '2\n'),
         ('ifindex', '2\n'), ('address', '02:00:00:00:00:01\n'), ('broadcast', 'ff:ff:ff:ff:ff:ff\n'),
         ('duplex', 'full\n'),
-        ('ifalias', '\n'), ('statistics/rx_nohandler', '3\n'))},
+        ('ifalias', '\n'), ('statistics/rx_nohandler', '3\n'), ('carrier_up_count', '4\n'),
+        ('carrier_down_count', '5\n'), ('iflink', '6\n'), ('link_mode', '0\n'), ('addr_assign_type', '3\n'),
+        ('name_assign_type', '4\n'), ('netdev_group', '7\n'), ('dev_id', '0x20\n'), ('type', '1\n'))},
+    'devices/system/clocksource/clocksource0/available_clocksource': 'tsc kvm-clock \n',
+    'devices/system/clocksource/clocksource0/current_clocksource': 'tsc\n', 'block/sda/queue/rotational': '1\n',
 }
 METAL = {
     'devices/platform/coretemp.0/hwmon/hwmon0/name': 'coretemp\n',
     **{f'devices/platform/coretemp.0/hwmon/hwmon0/{name}': f'{value}\n' for name, value in (
         ('temp1_input', 55000), ('temp1_max', 84000), ('temp1_crit', 100000), ('temp1_crit_alarm', 0),
         ('temp1_crit_hyst', 95000),
-        ('fan1_input', 1200), ('fan1_min', 300), ('in0_input', 1104), ('power1_average', 5),
-        ('energy1_input', 2000000))},
+        ('temp1_label', 'Package id 0'), ('temp1_alarm', 1), ('temp1_type', 4), ('fan1_min_alarm', 1),
+        ('fan1_input', 1200), ('fan1_min', 300), ('in0_input', 1104), ('in0_max_alarm', 0), ('power1_average', 5000000),
+        ('humidity1_input', 45000), ('energy1_input', 2000000))},
     'class/thermal/thermal_zone0/type': 'cpu-thermal\n', 'class/thermal/thermal_zone0/temp': '12376\n',
     'class/thermal/cooling_device0/type': 'Processor\n', 'class/thermal/cooling_device0/cur_state': '0\n',
     'class/thermal/cooling_device0/max_state': '3\n',
@@ -6650,6 +6655,19 @@ class Exposition(HostCase):
                 self.assertEqual(re.findall(rf'(?m)^{re.escape(series)} (\S+)$', text) if '#' in line else
                                  sample(text, series), [value] if '#' in line else float(value))
 
+    def test_disks_are_called_what_udev_calls_them(self) -> None:
+        known = '\n'.join(('S:disk/by-id/x', 'E:ID_PATH=pci-0000:00:1f.2-ata-1', 'E:ID_WWN=0x5000', 'E:ID_MODEL=A=B',
+                           'E:ID_REVISION=0R', 'E:ID_SERIAL=long', 'E:ID_SERIAL_SHORT=short', 'G:systemd', ''))
+        for more, serial in (('', 'short'), ('E:SCSI_IDENT_SERIAL=scsi\n', 'scsi')):
+            text = self.metrics(self.host(root={'run/udev/data/b8:0': known + more}))
+            self.assertEqual(re.findall('(?m)^node_disk_info.*', text), [
+                'node_disk_info{device="sda",major="8",minor="0",path="pci-0000:00:1f.2-ata-1",wwn="0x5000",model="A=B",'
+                f'revision="0R",serial="{serial}",rotational="1"}} 1'])
+            self.assertIn('# HELP node_disk_info Info of /sys/block/<block_device>.\n', text)
+        (self.folder / 'root/run/udev/data/b8:0').unlink()
+        self.assertIn('node_disk_info{device="sda",major="8",minor="0",path="",wwn="",model="",revision="",serial="",'
+                      'rotational="1"} 1\n', self.metrics(self.host()))
+
     def test_cpu_counters_never_go_back_until_the_cpu_is_new(self) -> None:
         host = self.host()
 
@@ -6745,6 +6763,23 @@ node_network_receive_drop_total{device="eth0"} 2
 node_network_speed_bytes{device="eth0"} 125000000
 node_network_up{device="lo"} 0
 node_network_flags{device="eth0"} 4099
+node_network_address_assign_type{device="eth0"} 3
+node_network_name_assign_type{device="eth0"} 4
+node_network_carrier_up_changes_total{device="eth0"} 4
+node_network_carrier_down_changes_total{device="eth0"} 5
+# TYPE node_network_carrier_down_changes_total counter
+# HELP node_network_carrier_down_changes_total Network device property: carrier_down_changes_total
+node_network_iface_link{device="eth0"} 6
+node_network_iface_link_mode{device="eth0"} 0
+node_network_net_dev_group{device="eth0"} 7
+node_network_device_id{device="eth0"} 32
+node_network_protocol_type{device="eth0"} 1
+# HELP node_network_protocol_type Network device property: protocol_type
+# HELP node_network_transmit_queue_length Network device property: transmit_queue_length
+# HELP node_network_up Value is 1 if operstate is 'up', 0 otherwise.
+node_time_clocksource_available_info{device="0",clocksource="kvm-clock"} 1
+node_time_clocksource_current_info{device="0",clocksource="tsc"} 1
+# HELP node_time_clocksource_current_info Current clocksource read from '/sys/devices/system/clocksource'.
 node_netstat_Ip6_InOctets 5
 # TYPE node_netstat_Tcp_CurrEstab untyped
 node_netstat_Tcp_CurrEstab 7
@@ -6764,6 +6799,18 @@ node_udp_queues{queue="rx",ip="v4"} 2
 node_hwmon_chip_names{chip="platform_coretemp_0",chip_name="coretemp"} 1
 node_hwmon_temp_celsius{chip="platform_coretemp_0",sensor="temp1"} 55.0
 node_hwmon_temp_crit_hyst_celsius{chip="platform_coretemp_0",sensor="temp1"} 95.0
+node_hwmon_temp_alarm{chip="platform_coretemp_0",sensor="temp1"} 1
+# HELP node_hwmon_temp_alarm Hardware sensor alarm status (temp)
+# HELP node_hwmon_temp_celsius Hardware monitor for temperature (input)
+# HELP node_hwmon_fan_min_rpm Hardware monitor for fan revolutions per minute (min)
+node_hwmon_fan_min_alarm{chip="platform_coretemp_0",sensor="fan1"} 1
+node_hwmon_in_max_alarm_volts{chip="platform_coretemp_0",sensor="in0"} 0
+node_hwmon_sensor_label{chip="platform_coretemp_0",sensor="temp1",label="Package id 0"} 1
+# HELP node_hwmon_sensor_label Label for given chip and sensor
+node_hwmon_power_average_watt{chip="platform_coretemp_0",sensor="power1"} 5
+# HELP node_hwmon_power_average_watt Hardware monitor for power usage in watts (average)
+# TYPE node_hwmon_energy_joule_total counter
+node_hwmon_humidity{chip="platform_coretemp_0",sensor="humidity1"} 0.045
 node_hwmon_in_volts{chip="platform_coretemp_0",sensor="in0"} 1.104
 node_hwmon_energy_joule_total{chip="platform_coretemp_0",sensor="energy1"} 2.0
 node_thermal_zone_temp{zone="0",type="cpu-thermal"} 12.376
@@ -7198,7 +7245,8 @@ class ThisMachine(Case):
 # ----------------------------------------------------------------------------------------------------------------------
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-NEWER_LABELS = ('device_error', 'adminstate')  # which node_exporter has had since 1.8 and 1.6; Debian 12 ships 1.5
+# which node_exporter has had since 1.8, 1.6 and 1.12; Debian 12 ships 1.5
+NEWER_LABELS = ('device_error', 'adminstate', 'rotational')
 OWN = re.compile(r'(process_|node_scrape_collector_|node_time_seconds|go_|promhttp_)')  # about the exporter itself
 SERIES_LINE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)')
 LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|\Z)')
