@@ -4468,6 +4468,9 @@ def collect(facts: Facts, verdict: Verdict) -> list[Sample]:
     return samples + [("logwatch_health_status", (("check", name),), level) for name, level in levels.items()]
 
 
+# Served as 0 from the first look at a log on: rate() misses what a counter begins with, and so a first error
+USUAL_LEVELS = dict.fromkeys(LEVELS[:5], 0)
+USUAL_STATUSES = dict.fromkeys("200 301 302 304 400 401 403 404 429 499 500 502 503 504".split(), 0)
 OWN_VERDICT = re.compile(r"/health(/[A-Za-z0-9-]{1,40})?$")
 
 
@@ -4513,6 +4516,8 @@ def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
 
 def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: bytes) -> None:
     """Count what was appended to a log since the last time, as far as the budget goes; the rest the next time."""
+    tally.levels.update(USUAL_LEVELS)
+    tally.statuses.update(USUAL_STATUSES if format_.name == "access" else {})
     done = tally.seen == log.files
     while not done and budget.stop == "complete":
         try:

@@ -7520,7 +7520,8 @@ class LogFigures(Case):
         rows = {name: {dict(labels).get('status', ''): int(value) for (metric, labels), value in found.items()
                        if metric == name} for name in ('logwatch_http_responses_total', 'logwatch_log_bytes_total')}
         lines = sum(int(value) for (metric, _), value in found.items() if metric == 'logwatch_log_lines_total')
-        return rows['logwatch_http_responses_total'], lines, rows['logwatch_log_bytes_total']['']
+        counted = {status: count for status, count in rows['logwatch_http_responses_total'].items() if count}
+        return counted, lines, rows['logwatch_log_bytes_total']['']
 
     def assertCounted(self, moment: str) -> None:
         with self.subTest(moment):
@@ -7544,6 +7545,23 @@ class LogFigures(Case):
         text = call(self.application, '/metrics').text
         self.assertEqual(sample(text, 'logwatch_log_lines_total{log="access",level="err"}'), 1)
         self.assertEqual(sample(text, 'logwatch_log_lines_total{log="access",level="warning"}'), 2)
+
+    def test_what_is_usual_begins_at_0_so_that_a_first_error_has_a_rate(self) -> None:
+        plant(self.root, {'app.log': '2026-01-02T03:04:05Z hello\n'})
+
+        def served(series: str) -> dict[str, int]:
+            text = call(self.application, '/metrics').text
+            return {label: int(value) for label, value in re.findall(rf'(?m)^logwatch_{series}="(\w+)"}} (\d+)$', text)}
+
+        levels = dict.fromkeys(words('emerg alert crit err warning'), 0)
+        statuses = dict.fromkeys(words('200 301 302 304 400 401 403 404 429 499 500 502 503 504'), 0)
+        self.assertEqual(served('log_lines_total{log="app",level'), levels)
+        self.assertEqual(served('log_lines_total{log="access",level'), levels)
+        self.assertEqual(served('http_responses_total{log="access",status'), statuses)
+        self.assertEqual(served('http_responses_total{log="app",status'), {}, 'which is no access log')
+        self.append(c502=1, c418=1)
+        self.assertEqual(served('http_responses_total{log="access",status'), statuses | {'502': 1, '418': 1})
+        self.assertEqual(served('log_lines_total{log="access",level'), levels | {'err': 1, 'warning': 1})
 
     def test_a_line_counts_once_it_is_whole(self) -> None:
         self.scrape()
