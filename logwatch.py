@@ -4477,7 +4477,8 @@ OWN_VERDICT = re.compile(r"/health(/[A-Za-z0-9-]{1,40})?$")
 class Tally:
     """What was appended to a log since logwatch knows it: bytes, lines by severity, responses by status."""
 
-    def __init__(self, took: float = 0.0) -> None:
+    def __init__(self, since: float = math.inf, took: float = 0.0) -> None:
+        self.since = since      # s since 1970: a log whose first line is no older counts from there, else from its end
         self.seen: tuple[File, ...] = ()
         self.place = ""
         self.took = took        # s that counting it has taken since there was time for all
@@ -4501,12 +4502,12 @@ class Tally:
             self.own += fields.get("status") == 503 and bool(OWN_VERDICT.search(path))
 
 
-def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
-    """Count the next TALLY_LINES of a log. Whether those were all."""
+def read_tally(tally: Tally, stream: Stream, format_: Format, first: float) -> bool:
+    """Count the next TALLY_LINES of a log, whose `first` line is of that time. Whether those were all."""
     if not tally.place:
-        place = stream.cursor(stream.end())             # of a log that is new to us, nothing
+        place = stream.cursor(stream.start() if first >= tally.since else stream.end())
         tally.place = place if stream.budget.stop == "complete" else ""
-        return bool(tally.place)
+        return bool(tally.place) and first < tally.since
     page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
     for item in page.found:
         tally.add(item.line, format_)
@@ -4514,7 +4515,7 @@ def read_tally(tally: Tally, stream: Stream, format_: Format) -> bool:
     return len(page.found) < TALLY_LINES and stream.budget.stop == "complete"
 
 
-def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: bytes) -> None:
+def update_tally(tally: Tally, log: Log, format_: Format, first: float, budget: Budget, key: bytes) -> None:
     """Count what was appended to a log since the last time, as far as the budget goes; the rest the next time."""
     tally.levels.update(USUAL_LEVELS)
     tally.statuses.update(USUAL_STATUSES if format_.name == "access" else {})
@@ -4522,7 +4523,7 @@ def update_tally(tally: Tally, log: Log, format_: Format, budget: Budget, key: b
     while not done and budget.stop == "complete":
         try:
             with Stream(log, budget, key).opened() as stream:
-                done = read_tally(tally, stream, format_)
+                done = read_tally(tally, stream, format_, first)
         except Problem as problem:
             tally.place = str(problem.members.get("oldest", ""))
         except (Unreadable, Moved):
@@ -5283,6 +5284,7 @@ class Site:
         self.tallies: dict[str, Tally] = {}
         self._rates = Rates()
         self._logs: list[Log] = []
+        self._looked = math.inf     # s since 1970, at the last look at what logs there are: there was none
         self._counted = self._judged = -math.inf     # time.monotonic() of the last count, and of the checks made of one
         self._log_checks = [unknown(name, "", "the logs were not looked at yet")
                             for name in ("logs", "errors", "error-lines")]
@@ -5317,16 +5319,19 @@ class Site:
         return state
 
     def count_logs(self) -> None:
-        """Bring the tallies of all logs up to date."""
-        budget = Budget(COUNT_SECONDS)
+        """Bring the tallies of all logs up to date. One that was not there at the last look, and has no lines of before
+        it, was begun since, and all of it is counted; not so one that was moved here, or was closed to us."""
+        budget, before, self._looked = Budget(COUNT_SECONDS), self._looked, int(time.time())    # logs have whole s
         self._logs = self.catalogue.logs()
         latest = max((tally.took for tally in self.tallies.values()), default=0.0)
-        rows = [(self.tallies.setdefault(log.name, Tally(latest)), log) for log in self._logs]
+        rows = [(self.tallies.setdefault(log.name, Tally(before, latest)), log) for log in self._logs]
         # Who took least time until now is first, and a new one last: logs that take all of it take it from each other.
         for tally, log in sorted(rows, key=lambda row: row[0].took):
             if log.files and tally.seen != log.files and budget.spend(0):
                 began = time.monotonic()
-                update_tally(tally, log, survey_of(self.catalogue.recall, log).format, budget, self.key)
+                survey = survey_of(self.catalogue.recall, log)
+                first = time.time() if survey.first is None else survey.first
+                update_tally(tally, log, survey.format, first, budget, self.key)
                 tally.took += time.monotonic() - began
         if budget.stop == "complete":
             for tally, _ in rows:

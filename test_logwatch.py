@@ -7563,6 +7563,46 @@ class LogFigures(Case):
         self.assertEqual(served('http_responses_total{log="access",status'), statuses | {'502': 1, '418': 1})
         self.assertEqual(served('log_lines_total{log="access",level'), levels | {'err': 1, 'warning': 1})
 
+    def test_a_log_that_appears_later_counts_from_its_beginning(self) -> None:
+        def counted(name: str) -> float | None:
+            return sample(call(self.application, '/metrics').text, f'logwatch_log_bytes_total{{log="{name}"}}')
+
+        self.assertEqual(counted('access'), 0, 'what is found at the start counts from its end')
+        moved = ''.join(f'2026-01-02T03:04:05Z line {number}\n' for number in range(9))
+        for name, text, expected in (('begun', access_entry(503) * 3, -1), ('plain', 'line\n' * 7, -1),
+                                     ('unfinished', access_entry(200) + 'and a half', len(access_entry(200))),
+                                     ('moved', moved, 0), ('moved-plain', 'line\n', 0)):
+            with self.subTest(name):
+                files = {f'{name}.log': text} | ({f'{name}.log.1': moved} if name == 'moved-plain' else {})
+                plant(self.root, files)
+                self.assertEqual(counted(name), len(text) if expected < 0 else expected)
+                with (self.root / f'{name}.log').open('a') as file:
+                    file.write('\n')
+                self.assertGreater(counted(name) or 0, expected)
+        text = call(self.application, '/metrics').text
+        self.assertEqual(sample(text, 'logwatch_http_responses_total{log="begun",status="503"}'), 3)
+
+    def test_a_log_that_appears_later_counts_as_far_as_there_is_time_and_goes_on(self) -> None:
+        self.scrape()
+        text = access_entry(200) * 20_000
+        with mock.patch.object(logwatch, 'COUNT_SECONDS', 0.02):
+            plant(self.root, {'late.log': text})
+            series = 'logwatch_http_responses_total{log="late",status="200"}'
+            first = sample(call(self.application, '/metrics').text, series) or 0
+            until(lambda: sample(call(self.application, '/metrics').text, series) == 20_000, 'all of them')
+        self.assertLess(first, 20_000)
+
+    @requires('root')
+    def test_a_log_that_was_closed_to_us_counts_from_its_end_once_it_is_opened(self) -> None:
+        server = self.serve(root=self.root, user=NOBODY)
+        self.assertIn('log="access"', server.get('/metrics').text)
+        old = ''.join(f'2026-01-02T03:04:05Z line {number}\n' for number in range(9))
+        plant(self.root, {'shut.log': old})
+        (self.root / 'shut.log').chmod(0o600)
+        self.assertNotIn('log="shut"', server.get('/metrics').text)
+        (self.root / 'shut.log').chmod(0o644)
+        until(lambda: 'logwatch_log_bytes_total{log="shut"} 0\n' in server.get('/metrics').text, 'the first look')
+
     def test_a_line_counts_once_it_is_whole(self) -> None:
         self.scrape()
         line = access_entry(200)
