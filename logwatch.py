@@ -497,8 +497,7 @@ LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is co
     ("disk", "%", "below", 10, 3, "space left on a file system; counts only together with disk-bytes"),
     ("disk-bytes", "bytes", "below", 10 * GIB, 5 * GIB,
      "space left on a file system; percent alone judges a smaller one"),
-    ("disk-eta", "h", "below", 8, 0,
-     "time until a file system is full, at the fastest steady rate of the last 30 min, 2 h or 6 h"),
+    ("disk-eta", "h", "below", 8, 0, "time until a file system is full, at its fastest steady rate of 0.5, 2 or 6 h"),
     ("stuck", "s", "above", 1, 60, "time for which a mount has not answered"),
     ("inodes", "%", "below", 5, 3, "inodes left on a file system"),
     ("memory", "%", "below", 10, 3, "memory available; never fails while the kernel says that nobody waits for memory"),
@@ -3051,6 +3050,8 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
 # --------------------------------------------------------------------------------------------------------------------
 STATVFS_DEADLINE = 0.4        # s after which no more mounts are asked: kubelet gives a whole probe 1 s
 STATVFS_PATIENCE = 0.2        # s without all answers after which the mount in turn counts as stuck
+SLOW_SECONDS = 1.0            # of silence for which a mount is judged by its last answer, or twice what that took
+LAST_SECONDS = 600            # age of that answer from which on it says nothing any more
 STUCK_MAX = 8                 # threads that dead mounts may hold; node_exporter #578 lost 830
 SILENT = "does not answer"
 FORBIDDEN = (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
@@ -3119,6 +3120,8 @@ class Usage(NamedTuple):
     avail: int
     files: int
     files_free: int
+    took: float                   # seconds to answer
+    age: float = 0.0              # seconds since then, where the next answer is not there yet
 
     @property
     def percent(self) -> float:
@@ -3277,7 +3280,7 @@ class Prober:
     def __init__(self, statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self.statvfs = statvfs
         self.stuck: dict[str, float] = {}     # mount point → time.monotonic() since when its call has not returned
-        self._late: dict[str, Answer] = {}    # what came after all, for the next round
+        self._last: dict[str, tuple[float, Answer]] = {}     # mount point → time.monotonic(), and what it answered then
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._asking = threading.Lock()       # one round at a time, so that no two threads hang on one mount
@@ -3288,8 +3291,8 @@ class Prober:
         with self._asking:
             with self._lock:
                 answers: dict[str, Answer] = {point: SILENT for point in points if point in self.stuck}
-                answers |= {point: self._late.pop(point) for point in points if point in self._late}
-                self._late.clear()
+                self._last = {point: self._last[point] for point in points if point in self._last}
+            points = sorted(points, key=self._turn)
             deadline = time.monotonic() + STATVFS_DEADLINE
             while (waiting := [point for point in points if point not in answers]) and time.monotonic() < deadline:
                 if len(self.stuck) >= STUCK_MAX:
@@ -3297,8 +3300,22 @@ class Prober:
                     if not waiting:
                         break
                 answers |= self._round(waiting)
-            waiting = [point for point in points if point not in answers]
-            return answers | dict.fromkeys(waiting, "was not asked, since other mounts do not answer")
+            unasked = "was not asked, since other mounts do not answer"
+            return {point: self._best(point, answers.get(point, unasked)) for point in points}
+
+    def _turn(self, point: str) -> float:
+        """Who was slow is asked last, and of these first whose answer is the oldest: each has its turn."""
+        then, last = self._last.get(point, (0.0, SILENT))
+        return then if isinstance(last, Usage) and last.took > STATVFS_PATIENCE else 0.0
+
+    def _best(self, point: str, answer: Answer) -> Answer:
+        """An answer, or the last one with its age, where this one may still come: a slow mount would flap otherwise."""
+        (then, last), now = self._last.get(point, (0.0, answer)), time.monotonic()
+        if isinstance(answer, Usage) or not isinstance(last, Usage):
+            return answer
+        waited = now - self.stuck.get(point, now)
+        recent = waited < max(SLOW_SECONDS, 2 * last.took) and now - then < LAST_SECONDS
+        return last._replace(age=now - then) if recent else answer
 
     def _round(self, points: Sequence[str]) -> dict[str, Answer]:
         """Ask one after the other; give up on the first that keeps silent, and with it on the thread."""
@@ -3322,19 +3339,21 @@ class Prober:
             for point in points:
                 answer = self._usage(point)
                 with self._lock:
+                    self._last[point] = time.monotonic(), answer
                     if self.stuck.pop(point, None) is not None:      # the caller has given up on this thread
-                        self._late[point] = answer
                         return
                     found[point] = answer
             done.release()
 
     def _usage(self, point: str) -> Answer:
+        begin = time.monotonic()
         try:
             stat = self.statvfs(point)
         except (OSError, MemoryError) as error:     # a thread that ended here would leave its mount stuck for ever
             return getattr(error, "strerror", None) or type(error).__name__
         unit = stat.f_frsize
-        return Usage(stat.f_blocks * unit, stat.f_bfree * unit, stat.f_bavail * unit, stat.f_files, stat.f_ffree)
+        return Usage(stat.f_blocks * unit, stat.f_bfree * unit, stat.f_bavail * unit, stat.f_files, stat.f_ffree,
+                     time.monotonic() - begin)
 
 
 PROBER = Prober()      # one for the process: its thread, and what is stuck, outlast a reload
@@ -3744,7 +3763,12 @@ def check_space(facts: Facts, health: Health, point: str, usage: Usage) -> Check
     tail = f", {size_words(reserved)} more reserved for root" if reserved > 0 else ""
     tail += "".join(f", {words}" for _, words in filling(facts, health, point, usage))
     text = f"{point} {math.ceil(usage.percent)} % used, {size_words(usage.avail)} left"
-    return health.judge("disk", point, usage.percent, "%", text, left, usage.avail, tail=tail)
+    check = health.judge("disk", point, usage.percent, "%", text, left, usage.avail, tail=tail)
+    if not usage.age:
+        return check
+    text = f"{check.reason}; that was {span_words(usage.age)} ago, and took {usage.took:.1f} s to answer"
+    slow = health.judge("stuck", point, 0, "", text, usage.took)
+    return check._replace(status=max(check.status, slow.status, key=STATUSES.index), reason=slow.reason)
 
 
 def check_disk(facts: Facts, health: Health) -> Iterator[Check]:
@@ -4024,7 +4048,9 @@ def evaluate(health: Health, extra: Sequence[Check] = (), facts: Facts | None = 
     with health.lock:
         checks = (*(check for name in CHECKS for check in run_check(name, facts, health)), *extra)
         health.save()
-    notes = [f"{check.name}: {check.reason}" for check in checks if check.value is None]
+    ages = {point: getattr(answer, "age", 0) for point, answer in vars(facts).get("usage", {}).items()}
+    notes = [f"{check.name}: {check.reason}" for check in checks
+             if check.value is None or (check.name == "disk" and ages.get(check.component))]
     if "mounts" in vars(facts):      # else there is a note why not
         notes.insert(0, f'mounts from {facts.mounts.source}{"" if facts.mounts.exact else UNCERTAIN}')
     visibility = (*notes, *([health.trouble] if health.trouble else []))

@@ -6064,6 +6064,70 @@ class DeadMounts(HostCase):
         until(lambda: not host.prober.stuck, 'the mount to answer')
         self.assertEqual(self.check(self.verdict(host), 'disk', '/mnt/nfs').value, 50.0)
 
+    def slow(self, delays: Mapping[str, float]) -> Statvfs:
+        """Mounts that take so many seconds to answer."""
+        def statvfs(point: str) -> os.statvfs_result:
+            self.release.wait(delays.get(point, 0))
+            return statvfs_of(SIZES)(point)
+        return statvfs
+
+    def values(self, host: logwatch.Host, health: logwatch.Health) -> dict[str, float | None]:
+        return {check.component: check.value for check in self.verdict(host, health).checks if check.name == 'disk'}
+
+    def test_a_slow_mount_is_steadily_shown_with_the_age_of_its_figures(self) -> None:
+        self.enterContext(mock.patch.object(logwatch, 'STATVFS_PATIENCE', 0.02))
+        for warn, status in ((1, 'pass'), (0.05, 'warn')):
+            host = self.host(statvfs=self.slow({'/mnt/nfs': 0.06}))
+            health = logwatch.Health(host, {'stuck-warn': warn})
+            self.assertIsNone(self.check(self.verdict(host, health), 'disk', '/mnt/nfs').value)
+            until(lambda host=host: not host.prober.stuck, 'the first answer')  # type: ignore[misc]
+            for _ in range(12):         # whether the call of the last round has come back by now or not
+                verdict = self.verdict(host, health)
+                check = self.check(verdict, 'disk', '/mnt/nfs')
+                self.assertEqual((check.value, check.status), (50.0, status), check)
+                self.assertRegex(check.reason, r'50 GiB left; that was \d+ s ago, and took 0\.\d s to answer'
+                                 r'( \(limit 0\.05 s\))?\Z')
+                self.assertIn(f'disk: {check.reason}', verdict.visibility)
+                self.assertIn('node_filesystem_avail_bytes{device="server:/export"', self.metrics(host))
+
+    def test_however_many_are_slow_each_is_shown(self) -> None:
+        slow = dict.fromkeys(('/', '/var', '/srv/with space', '/cdrom'), 0.06)
+        host = self.host(statvfs=self.slow(slow))
+        health = logwatch.Health(host)
+        with mock.patch.multiple(logwatch, STATVFS_PATIENCE=0.02, STATVFS_DEADLINE=0.04):
+            until(lambda: None not in self.values(host, health).values(), 'each to have had its turn')
+            for _ in range(12):
+                self.assertEqual(self.values(host, health), {'/': 52.63, '/var': 52.63, '/srv/with space': 50.0,
+                                                             '/mnt/nfs': 50.0})
+
+    def test_a_mount_that_is_not_asked_any_more_is_null_in_the_end(self) -> None:
+        delays: dict[str, float] = {}
+        host = self.host(statvfs=self.slow(delays))
+        health = logwatch.Health(host)
+        self.values(host, health)
+        delays |= dict.fromkeys(('/', '/var'), 30)
+        with mock.patch.multiple(logwatch, STATVFS_PATIENCE=0.02, STUCK_MAX=1):
+            self.values(host, health)
+            check = self.check(self.verdict(host, health), 'disk', '/mnt/nfs')
+            self.assertRegex(check.reason, r'50 GiB left; that was \d+ s ago, and took 0\.\d s to answer')
+            with mock.patch.object(logwatch, 'LAST_SECONDS', 0):
+                check = self.check(self.verdict(host, health), 'disk', '/mnt/nfs')
+                self.assertEqual((check.value, check.reason),
+                                 (None, '/mnt/nfs was not asked, since other mounts do not answer'))
+
+    def test_a_mount_that_dies_is_null_soon(self) -> None:
+        delays: dict[str, float] = {}
+        host = self.host(statvfs=self.slow(delays))
+        health = logwatch.Health(host)
+        self.assertEqual(self.values(host, health)['/mnt/nfs'], 50.0)
+        delays['/mnt/nfs'] = 30
+        with mock.patch.multiple(logwatch, STATVFS_PATIENCE=0.02, SLOW_SECONDS=0.2):
+            self.assertEqual(self.values(host, health)['/mnt/nfs'], 50.0)
+            until(lambda: self.values(host, health)['/mnt/nfs'] is None, 'the end of patience', 2)
+            for _ in range(3):
+                check = self.check(self.verdict(host, health), 'disk', '/mnt/nfs')
+                self.assertEqual((check.value, 'does not answer for' in check.reason), (None, True))
+
     def test_many_dead_mounts_hold_few_threads(self) -> None:
         points = [f'/dead{number}' for number in range(40)]
         prober = logwatch.Prober(self.hang_at(*points))
