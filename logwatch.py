@@ -494,13 +494,13 @@ def parse_integer(low: int, high: int) -> Callable[[str], int]:
 
 GIB = 1 << 30
 LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is compared
-    ("disk", "%", "below", 10, 3, "space left on a file system; counts only together with disk-bytes"),
+    ("disk", "% left", "below", 10, 3, "space left on a file system; counts only together with disk-bytes"),
     ("disk-bytes", "bytes", "below", 10 * GIB, 5 * GIB,
      "space left on a file system; percent alone judges a smaller one"),
     ("disk-eta", "h", "below", 8, 0, "time until a file system is full, at its fastest steady rate of 0.5, 2 or 6 h"),
     ("stuck", "s", "above", 1, 60, "time for which a mount has not answered"),
-    ("inodes", "%", "below", 5, 3, "inodes left on a file system"),
-    ("memory", "%", "below", 10, 3, "memory available; never fails while the kernel says that nobody waits for memory"),
+    ("inodes", "% left", "below", 5, 3, "inodes left on a file system"),
+    ("memory", "% left", "below", 10, 3, "memory available; never fails while the kernel sees nobody wait for memory"),
     ("swap", "%", "above", 80, 0, "swap used"),
     ("cpu-pressure", "%", "above", 80, 0, "time in the last 5 min with some task waiting for a CPU"),
     ("io-pressure", "%", "above", 60, 0, "time in the last 5 min with every task waiting for I/O"),
@@ -509,7 +509,7 @@ LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is co
     ("cpu", "%", "above", 95, 0, "CPU time used in the last minute or two"),
     ("files", "%", "above", 70, 90, "open files of the system's limit"),
     ("conntrack", "%", "above", 75, 95, "tracked connections of the limit"),
-    ("oom", "min", "below", 60, 0, "time since the last OOM kill"),
+    ("oom", "min since the last", "below", 60, 0, "time since the last OOM kill"),
     ("clock", "min", "above", 180, 0, "time since the clock was last synchronised"),
     ("errors", "%", "above", 5, 50, "responses with status 5xx in the access logs of the last 5 min"),
     ("error-lines", "per min", "above", 60, 0,

@@ -6195,8 +6195,21 @@ class DiskChecks(HostCase):
         host = self.host(statvfs=statvfs_of(SIZES | {'/var': (100, 4.9, 1.9)}))
         check = self.check(self.verdict(host), 'disk', '/var')
         self.assertEqual(check.reason,
-                         '/var 99 % used, 1.9 GiB left (limit 3 % and 5 GiB), 3 GiB more reserved for root')
-        self.assertEqual((check.limit, check.value), ('warn below 10 % and 10 GiB, fail below 3 % and 5 GiB', 98.04))
+                         '/var 99 % used, 1.9 GiB left (limit 3 % left and 5 GiB), 3 GiB more reserved for root')
+        self.assertEqual((check.limit, check.value),
+                         ('warn below 10 % left and 10 GiB, fail below 3 % left and 5 GiB', 98.04))
+
+    def test_a_limit_on_another_scale_than_the_value_names_its_own(self) -> None:
+        """A value of 52 % used beside `warn below 10 %` read as if it were 42 % above it."""
+        document = logwatch.health_json(self.verdict(self.host({'vmstat': 'oom_kill 2\n'})))
+        rows = {key.partition(':')[0]: found[0] for key, found in document['checks'].items()}  # type: ignore[attr-defined]
+        for name, limit in (('disk', 'warn below 10 % left and 10 GiB, fail below 3 % left and 5 GiB'),
+                            ('inodes', 'warn below 5 % left, fail below 3 % left'),
+                            ('memory', 'warn below 10 % left, fail below 3 % left'),
+                            ('oom', 'warn below 60 min since the last'), ('swap', 'warn above 80 %')):
+            self.assertEqual(rows[name]['limit'], limit)
+        bare = {name for name, row in rows.items() if re.search(r'below [\d.]+ (%|min)(,|\Z)', row.get('limit', ''))}
+        self.assertEqual(bare, set(), 'whose values are of what is used, or of a number')
 
     def test_a_value_at_the_limit_does_not_flap(self) -> None:
         sizes = dict(SIZES)
@@ -6652,7 +6665,7 @@ class VerdictShapes(HostCase):
         self.assertRegex(first, r'^pass: \S+ is well by \d+ checks, up 2\.8 h$')
         host = self.host({'loadavg': '9 9 5 1/1 1\n'}, statvfs=statvfs_of(SIZES | {'/var': (100, 1, 1)}))
         first = logwatch.health_text(self.verdict(host)).splitlines()[0]
-        self.assertEqual(first, 'fail: /var 99 % used, 1 GiB left (limit 3 % and 5 GiB); '
+        self.assertEqual(first, 'fail: /var 99 % used, 1 GiB left (limit 3 % left and 5 GiB); '
                                 'load 9 9 5 on 2 cores (limit 2 per core)')
 
     def test_text_calls_nothing_well_that_it_does_not_know(self) -> None:
@@ -6905,12 +6918,12 @@ BOXES: dict[str, tuple[dict[str, str], dict[str, tuple[float | None, str, str]]]
         'pressure/io': PSI.format(some=99, full=90)}, {
         'load': (20.0, 'fail', 'load 20 30 40.00 on 2 cores (limit 10 per core)'),
         'io-pressure': (90.0, 'warn', '60 %'),
-        'memory': (95.0, 'warn', 'memory 391 MiB of 7.63 GiB available (limit 10 %)')}),
+        'memory': (95.0, 'warn', 'memory 391 MiB of 7.63 GiB available (limit 10 % left)')}),
     'container': (PROC | {'1/mountinfo': OVERLAY, 'self/mountinfo': OVERLAY, 'self/cgroup': '0::/\n'}, {
         'memory': (50.0, 'pass', ''), 'load': (1.5, 'pass', '')}),
     'old kernel': (strip_values(PROC, 'pressure') | SLIM | {
         'vmstat': 'pgfault 1\n', 'meminfo': re.sub('MemAvailable.*\n', '', MEMINFO)}, {
-        'memory': (93.75, 'warn', 'available (limit 10 %)'), 'cpu-pressure': (None, 'pass', 'not on this kernel'),
+        'memory': (93.75, 'warn', 'available (limit 10 % left)'), 'cpu-pressure': (None, 'pass', 'not on this kernel'),
         'io-pressure': (None, 'pass', 'not on this kernel'), 'oom': (None, 'pass', 'not understood')}),
     'ProcSubset': ({'self/mountinfo': ROOT_MOUNT + '\n', 'self/cgroup': '0::/\n', '1/mountinfo': ROOT_MOUNT + '\n'}, {
         name: (None, 'warn' if name == 'memory' else 'pass', 'hidden by ProcSubset=pid')
