@@ -3553,6 +3553,7 @@ STATUSES = ("pass", "warn", "fail")
 ESSENTIAL = ("disk", "memory")    # a verdict without these is not worth its name: unknown warns
 UTILIZATION = ("disk", "inodes", "memory", "swap", "cpu", "files", "conntrack")      # a measurementName of the draft
 STATE_FILE = "health.json"
+FLAVOUR = re.compile(r"-[a-z][a-z0-9-]*\Z")      # of a kernel's release: -amd64, -cloud-amd64
 SILENT_KERNEL = re.compile(r"6\.1[234]\b")      # whose ext4 says nowhere that it has stopped writing
 UNCERTAIN = ", the table of this service: which of them are read-only is not certain"
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -3926,23 +3927,25 @@ def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
 
 
 @functools.lru_cache(maxsize=4)
-def newer_kernel(boot: str, running: str, minute: int) -> str:
-    """The newest kernel of the running one's flavour in /boot if it is newer, else ''. Read once a minute."""
-    parts = (re.fullmatch(r"vmlinuz-(.+?)(-[a-z][a-z0-9-]*)?", name) for name in sorted(os.listdir(boot)))
-    kernels = {match[1] + (match[2] or ""): match for match in parts if match}
-    flavour = kernels[running][2] if running in kernels else None
-    numbers = {name: list(map(int, re.findall(r"\d+", match[1])))
-               for name, match in kernels.items() if match[2] == flavour}
-    newest = max(numbers, default="", key=lambda name: numbers[name])
-    return newest if running in numbers and newest != running else ""
+def other_kernel(boot: str, running: str, minute: int) -> str:
+    """Which kernel would run after a reboot, in words, '' if the same one. Read once a minute.
+
+    Only those of the running one's flavour count: one from outside, as some virtual machines have, runs again.
+    """
+    names = [name.removeprefix("vmlinuz-") for name in sorted(os.listdir(boot)) if name.startswith("vmlinuz-")]
+    numbers = {name: list(map(int, re.findall(r"\d+", FLAVOUR.sub("", name)))) for name in names
+               if FLAVOUR.findall(name) == FLAVOUR.findall(running)}
+    newest = max(numbers, default=running, key=lambda name: numbers[name])
+    gone = "" if running in numbers else ", whose image is gone from /boot"
+    return f"kernel {newest} is installed, {running} runs{gone}" if newest != running else ""
 
 
 def check_reboot(facts: Facts, health: Health) -> Iterator[Check]:
-    """Debian's flag file, and where nobody writes that, a kernel in /boot newer than the running one."""
+    """Debian's flag file, and where nobody writes that, a kernel in /boot that would run instead of the running one."""
     root, running = facts.host.root, os.uname().release
     reasons = ["/run/reboot-required is there"] if os.path.exists(f"{root}/run/reboot-required") else []
-    if os.path.isdir(f"{root}/boot") and (newer := newer_kernel(f"{root}/boot", running, facts.minute)):
-        reasons.append(f"kernel {newer} is installed, {running} runs")
+    if os.path.isdir(f"{root}/boot") and not os.path.exists(f"{root}/run/systemd/container"):     # its host's runs
+        reasons += filter(None, [other_kernel(f"{root}/boot", running, facts.minute)])
     text = "reboot needed: " + "; ".join(reasons) if reasons else "no reboot needed"
     yield Check("reboot", "", int(bool(reasons)), "", "warn" if reasons else "pass", "", text)
 

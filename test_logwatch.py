@@ -6486,19 +6486,35 @@ class HostChecks(HostCase):
         check = self.check(self.verdict(host), 'memory', 'cgroup /system.slice/logwatch.service')
         self.assertEqual((check.status, check.value), ('warn', 95))
 
-    def test_reboot_by_flag_and_by_a_newer_kernel_of_the_same_flavour(self) -> None:
-        self.assertEqual(self.check(self.verdict(self.host()), 'reboot').status, 'pass')
-        verdict = self.verdict(self.host(root={'run/reboot-required': ''}))
-        self.assertEqual(self.check(verdict, 'reboot').reason, 'reboot needed: /run/reboot-required is there')
-        for running, installed, newest in (
-                ('6.1.0-18-amd64', ['6.1.0-18-amd64', '6.1.0-9-amd64'], ''),
-                ('6.1.0-9-amd64', ['6.1.0-9-amd64', '6.1.0-18-amd64'], '6.1.0-18-amd64'),
-                ('6.1.0-9-amd64', ['6.1.0-9-amd64', '6.9.0-1-cloud-amd64', '6.9.0-1-rt-amd64'], ''),
-                ('6.18.44-fc', ['6.1.0-9-amd64'], ''),
-                ('6.12.38+deb13-amd64', ['6.12.38+deb13-amd64', '6.12.41+deb13-amd64'], '6.12.41+deb13-amd64')):
-            with self.subTest(running=running, installed=installed):
-                boot = plant(scratch(), {f'vmlinuz-{name}': '' for name in installed})
-                self.assertEqual(logwatch.newer_kernel(str(boot), running, 0), newest)
+    def test_reboot_by_flag_and_by_the_kernel_that_would_run_then(self) -> None:
+        minutes = itertools.count(NOW, 60)          # the folder is read once in each
+        for running, installed, reason in (
+                ('6.1.0-18-amd64', '6.1.0-18-amd64 6.1.0-9-amd64', ''),
+                ('6.1.0-9-amd64', '6.1.0-9-amd64 6.1.0-18-amd64',
+                 'kernel 6.1.0-18-amd64 is installed, 6.1.0-9-amd64 runs'),
+                ('6.1.0-9-amd64', '6.1.0-9-amd64 6.9.0-1-cloud-amd64 6.9.0-1-rt-amd64', ''),
+                ('6.1.0-9-amd64', '6.1.0-9-amd64 6.1-amd64', ''),
+                ('6.18.44-fc', '6.1.0-9-amd64', ''),                # from outside of this virtual machine
+                ('6.1.0-9-amd64', '', ''),                          # nor does a container have kernels
+                ('6.18.4', '6.18.4 6.18.4.old', ''),                # `make install` keeps the one before
+                ('6.12.38+deb13-amd64', '6.12.38+deb13-amd64 6.12.41+deb13-amd64',
+                 'kernel 6.12.41+deb13-amd64 is installed, 6.12.38+deb13-amd64 runs'),
+                ('6.1.0-9-amd64', '6.1.0-18-amd64',
+                 'kernel 6.1.0-18-amd64 is installed, 6.1.0-9-amd64 runs, whose image is gone from /boot'),
+                ('6.12.41-amd64', '6.1.0-9-amd64 6.1.0-18-amd64',
+                 'kernel 6.1.0-18-amd64 is installed, 6.12.41-amd64 runs, whose image is gone from /boot')):
+            for flag in ('', 'run/reboot-required', 'run/systemd/container'):
+                with self.subTest(running=running, installed=installed, flag=flag):
+                    shutil.rmtree(self.folder / 'root', ignore_errors=True)
+                    host = self.host(root={f'boot/vmlinuz-{name}': '' for name in words(installed)} | {
+                        'boot/config-1': '', flag or 'boot/x': ''})
+                    with mock.patch('os.uname', return_value=mock.Mock(release=running, nodename='box')):
+                        check = self.check(self.verdict(host, now=next(minutes)), 'reboot')
+                    reasons = ['/run/reboot-required is there'] if flag == 'run/reboot-required' else []
+                    reasons += [reason] if reason and flag != 'run/systemd/container' else []
+                    self.assertEqual((check.status, check.value, check.reason), (
+                        ('warn', 1, 'reboot needed: ' + '; '.join(reasons)) if reasons else
+                        ('pass', 0, 'no reboot needed')))
 
     def test_clock(self) -> None:
         self.assertIn('does not run', self.check(self.verdict(self.host()), 'clock').reason)
