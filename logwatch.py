@@ -899,28 +899,39 @@ def check_regular(found: os.stat_result, parent: os.stat_result) -> None:
         raise Unreadable("it has a second hard link, in a folder where others than its owner may write")
 
 
-def enter(folder: int, path: str, links: Iterator[int]) -> int:
-    """A file descriptor of a folder, by its path from another one. As many symbolic links are followed as `links` gives
-    numbers, and each only if root made it or the owner of what it leads to: who may write in a folder above a log must
-    not have us read what only we may. By PrivateUsers= all but root are one owner: then only root's count."""
+def check_maker(name: str, maker: int, folder: int) -> None:
+    """Raise Unreadable unless a link to a folder was made by root or by the folder's owner: who may write in a folder
+    above a log must not have us read what only we may. By PrivateUsers= all but root are one: then only root's count.
+    """
+    if maker and (maker != os.fstat(folder).st_uid or is_unmapped(maker)):
+        raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link to a folder of another owner",
+                         "logwatch.py --log NAME=GLOB, by the folder that it leads to")
+
+
+def enter(folder: int, path: str, links: int) -> int:
+    """A file descriptor of a folder, by its path from another one; so many symbolic links are followed at most."""
+    here = os.open("/" if path.startswith("/") else ".", OPEN_FOLDER, dir_fd=folder)
+    todo = [(name, -1) for name in path.split("/") if name][::-1]    # with a number: the maker of a link that ends here
     with contextlib.ExitStack() as stack:
-        here = os.open("/" if path.startswith("/") else ".", OPEN_FOLDER, dir_fd=folder)
         stack.callback(lambda: os.close(here))
-        for name in filter(None, path.split("/")):      # no recursion: a link may have 2000 parts
+        while todo:
+            name, maker = todo.pop()
+            if maker >= 0:
+                check_maker(name, maker, here)
+                continue
             entry = os.open(name, OPEN_FOLDER, dir_fd=here)
-            made = os.fstat(entry)
-            if stat.S_ISLNK(made.st_mode):
-                stack.callback(os.close, entry)
-                if next(links, None) is None:
-                    raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link")
-                # read of what was looked at, so that no other link can have taken its place
-                entry = enter(here, os.readlink("", dir_fd=entry), links)
-            os.close(here)
-            here = entry
-            if stat.S_ISLNK(made.st_mode) and made.st_uid and (made.st_uid != os.fstat(here).st_uid
-                                                               or is_unmapped(made.st_uid)):
-                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link to a folder of another owner",
-                                 "logwatch.py --log NAME=GLOB, by the folder that it leads to")
+            found = os.fstat(entry)
+            if not stat.S_ISLNK(found.st_mode):
+                os.close(here)
+                here = entry
+                continue
+            stack.callback(os.close, entry)
+            links -= 1
+            if links < 0:
+                raise Unreadable(f"{quoted(name)} on the way to it is a symbolic link")
+            target = os.readlink("", dir_fd=entry)      # of what was looked at: no other can have taken its place
+            parts = ["/"] * target.startswith("/") + [part for part in target.split("/") if part]
+            todo += [(name, found.st_uid), *((part, -1) for part in reversed(parts))]
         return os.dup(here)
 
 
@@ -933,9 +944,9 @@ def open_below(root: str, parts: Sequence[str]) -> int:
     path = os.path.join(root, *parts)
     folder, found = -1, None
     try:
-        top = folder = enter(-1, root, iter(range(LINKS_MAX)))
+        top = folder = enter(-1, root, LINKS_MAX)
         if parts[1:]:
-            folder = enter(top, "/".join(parts[:-1]), iter(()))
+            folder = enter(top, "/".join(parts[:-1]), 0)
             os.close(top)
         found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
         check_regular(found, os.stat(folder))       # before open(): opening a device can have effects
@@ -3262,10 +3273,11 @@ class Aside:
         while True:
             work = self._works.get()
             try:
-                work()
-            except Exception as error:      # whatever it is, the next one may do: it must not be the last
-                if not isinstance(error, (OSError, MemoryError)):
-                    write_stderr(f"logwatch: defect: {repr(error)[:200]} in what is done aside\n")
+                with contextlib.suppress(OSError, MemoryError):     # for want of them: the next one may do
+                    work()
+            except BaseException:       # a defect: it ends this thread, and the next do() starts another
+                self._thread = threading.Thread()
+                raise
             finally:
                 self._idle.set()
 
@@ -4114,7 +4126,6 @@ STAT_NAMES = {"intr": "intr_total", "ctxt": "context_switches_total", "processes
               "btime": "boot_time_seconds", "procs_running": "procs_running", "procs_blocked": "procs_blocked"}
 NETWORK_STATE = ("operstate", "carrier", "statistics/rx_nohandler")
 NETWORK_LABELS = ("address", "broadcast", "duplex", "operstate", "adminstate", "ifalias")
-NETWORK_FACTS = {*NETCLASS, *NETWORK_LABELS} - {*NETWORK_STATE, "adminstate"}
 THERMAL = (("temp", "thermal_zone_temp", "zone", 1e-3), ("cur_state", "cooling_device_cur_state", "name", 1),
            ("max_state", "cooling_device_max_state", "name", 1))
 
@@ -4140,7 +4151,7 @@ NETCLASS = dict(zip(
         "node_network_", "carrier speed_bytes*125000 mtu_bytes flags transmit_queue_length carrier_changes_total "
         "carrier_up_changes_total carrier_down_changes_total iface_id iface_link iface_link_mode "
         "receive_nohandler_total address_assign_type name_assign_type net_dev_group device_id dormant protocol_type")))
-NETWORK_FACTS = {*NETCLASS, "address", "broadcast", "duplex", "ifalias"} - {*NETWORK_STATE}
+NETWORK_FACTS = {*NETCLASS, *NETWORK_LABELS} - {*NETWORK_STATE, "adminstate"}
 SOFTNET_COLUMNS = scaled("node_softnet_", "processed_total dropped_total times_squeezed_total - - - - - "
                          "cpu_collision_total received_rps_total flow_limit_count_total backlog_len")
 SCHED_COLUMNS = scaled("node_schedstat_", "- - - - - - running_seconds_total*1e-9 waiting_seconds_total*1e-9 "
