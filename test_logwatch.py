@@ -9855,6 +9855,16 @@ class AttackedParsers(Case):
         self.assertLess(statistics.median(waits), 0.05)
         self.assertLess(max(waits), 1.0)
 
+    def test_regular_expressions_fit_the_units_memory(self) -> None:
+        """One of 95 groups in a loop takes 1.6 kB for each character: 250 MB within its second of CPU, and a child that
+        the kernel kills for want of memory ends the unit (OOMPolicy=stop)."""
+        high = re.search(r'^MemoryHigh=(\d+)M$', (HERE / 'logwatch.service').read_text(), re.MULTILINE)
+        self.assertLess(logwatch.REGEX_MAX * logwatch.REGEX_BYTES + (60 << 20), int(high[1] if high else 0) << 20)
+        application = make_application('--log-root', str(plant(scratch(), {'app.log': 'ab' * 32_000 + '\n'})))
+        self.assertProblem(call(application, lines_url('app', re='(?:' + '(' * 95 + 'a' + ')' * 95 + '|b)*c')), 400,
+                           'MiB')
+        self.assertEqual(call(application, lines_url('app', re='((a)|(b))*$')).status, 200)
+
     def test_our_own_expressions_are_linear(self) -> None:
         """waitress CVE-2020-5236: the expression that validated was itself the ReDoS."""
         for piece in ('a,', 'text/html;q=', ';', ' ', '*/*,', 'q=0.', '%41', '&', '=', '[', '-', '.', ':', '1', '\t'):
