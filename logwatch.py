@@ -2690,8 +2690,10 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
         if entry == own or early:
             continue
         if query.hide:
-            line = line._replace(text=query.hide(line.text))
-            details = details._replace(message=query.hide(details.message.encode("utf-8", "backslashreplace")).decode())
+            end = b"" if line.cut else b"\n"    # masking takes a line without for a cut one
+            message = query.hide(details.message.encode("utf-8", "backslashreplace") + end).removesuffix(end)
+            line = line._replace(text=query.hide(line.text + end).removesuffix(end))
+            details = details._replace(message=message.decode())
         hit = query.pick(Block(0, line.text, b""), 1, True)
         size += len(line.text) if hit else 0
         if size > PAGE_BYTES:
@@ -4592,7 +4594,8 @@ MASK = b"[masked]"
 # memory speed. So a block is first folded to the letters that needles are made of, and each needle looked up there;
 # only where it really stands is a pattern matched, anchored. Patterns never match "\n" and are linear: each repeat is
 # over a set that excludes what follows it, or is bounded. What stands behind a name always matches, to the end of the
-# line if nothing ends it: the search goes on behind it, and what is cut or malformed is hidden rather than shown.
+# line if nothing ends it: the search goes on behind it, and what is cut or malformed is hidden rather than shown. "\Z"
+# stands where a secret is told by what follows it: whole lines end with "\n", so that only a cut one gets there.
 
 _HEX = rb"(?:%|\\u00|\\x)"  # how URLs, JSON, JavaScript and nginx escape a byte
 _QUOTE = rb"""(?:\\{0,3}["']|%b22)""" % _HEX
@@ -4603,7 +4606,7 @@ _OPTION = (rb"""(?P<option>(?<=[\s"'-]-)|(?<=--api-)|(?<=--auth-)|(?<=--(?:acces
 _SEPARATOR = (rb"(?:[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%b3[da])[ \t]{0,8}"
               rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ \t]{1,4}+)(?!["']?-)|(?<=password)[ ]{1,2}(?=')))""" % _HEX)
 # Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
-_PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}(?:\s|$)|:[a-z_]{1,40}[)\]])"""
+_PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}\s|:[a-z_]{1,40}[)\]])"""
 # A quote that ends a string of JSON (or Python), told by what follows it. Where a value should be, it ends the string
 # that the name is in ("bad token:","code"): there is no value.
 _END = rb"""\\{0,3}["'][ ]?(?:,[ ]?[\\"'{\[\d]|[}\]][ ]?(?:[,}\]]|\\n|\\{0,3}"[,}]|$)|:[ ]?[\\"'{\[\d])"""
@@ -4616,16 +4619,16 @@ _NESTED = functools.reduce(
 # A value ends at white space or a quote; at & ; , only where another pair or nothing follows, at a bracket only where
 # nothing of a word follows: "a,b" and "a}b" may be passwords.
 _NEXT = rb"[\w.%%\[\]-]{1,40}(?:=|%b3d)" % _HEX
-_CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|["'](?=\w)|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b|$)|[)}\]]"""
+_CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|["'](?=\w)|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b)|[)}\]]"""
               rb"(?![\s,:;)}\]]|%b|$))" % (_QUOTE, _HEX, _NEXT, _NEXT, _QUOTE, _QUOTE))
 _NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
             rb"|failed|granted|incorrect|mismatch)?")
-_NO_SECRET = rb"(?!</|(?:%b|[\[{(<]%b(?:[\])}>]|(?![^\r\n])))\.?(?!%b))" % (_NOTHING, _NOTHING, _CHARACTER)
+_NO_SECRET = rb"(?!</|(?:%b|[\[{(<]%b(?:[\])}>]|(?![^\r\n])))\.?(?!%b|\Z))" % (_NOTHING, _NOTHING, _CHARACTER)
 # Behind a quoted name they may be a number, as of JSON: a comma or bracket that ends it is no part of it.
 _PART = rb"""(?:[^\s"'\\;,)}\]]|[,)}\]](?(key)(?![\s,:;)}\]\\"']|$)))"""
 _HEADER_VALUE = (rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b(?:(?!%b)[^\n])*|(?:[\w-]{1,40}[ ]+)?"""
                  rb"(?:(?!,)%b)+)" % (_END, _PART))
-_COOKIES = rb"""(?![,)}\]])(?:%b|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}["'])+""" % _PART
+_COOKIES = rb"""(?![,)}\]])(?:%b|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}(?:["']|\Z))+""" % _PART
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?<!--- pass)(?![=:] ?\d{1,4}\b|: (?:test_|http)))"
                 rb"|pwd(?!(?:=|: ?)[/~])|secret|token|sess(?:ion)?[_-]?id|key(?:(?<=ap[ip].key)|(?<=apikey)"
                 rb"|(?<=auth.key)|(?<=(?:private|account|signing|ryption).key)|(?<=(?:access|secret|master)key)"
@@ -4641,7 +4644,7 @@ _STRING = (rb"""(?:(?:[a-z_][\w.:]{0,40}\(|[bunefr]{1,2}|\$)(?=\\{0,3}["'][^\s,:
            rb""")))|%b5c(?:%b5c|%b22)|(?P=quote){2}(?=\w)|(?!(?P=quote)|(?P=mark))[^\n])+)""" % ((_HEX,) * 4))
 # An element of XML, bounded, as only its end tag tells it from the usage text of a command.
 _ELEMENT = (rb"(?:[ ][^<>\n]{0,80}+)?(?:>|&gt;|%b3e)(?P<element>(?>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8}))"
-            rb"%b[\w:.-]{0,64}" % (_HEX, _END_TAG, _END_TAG))
+            rb"(?:%b[\w:.-]{0,64}|\Z)" % (_HEX, _END_TAG, _END_TAG))
 
 
 def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[bytes]:
@@ -4672,22 +4675,24 @@ def _rule(needle: bytes, secret: re.Pattern[bytes], cased: bool = False, trigger
 _PAIR = _assignment(_SECRET_WORD, _CHARACTER + b"*", _PROSE)
 # What the vendors' documents say that their tokens begin with: GitHub, GitLab, Slack, Google, Stripe, AWS, OpenAI,
 # Anthropic, npm.
-_ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA[A-Z0-9]{16})(?![A-Za-z0-9])|(?:gh[oprsu]_|github_pat_|glpat-|AIza"
-                     rb"|xox[abeprs]-|sk-(?:ant|proj)-|npm_)(?=[A-Za-z_-]{0,40}\d)([\w-]{16,}))"
-                     rb"|(?<=\b[rs])k_live_(\w{16,})")
+_ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA(?:[A-Z0-9]{16}(?![A-Za-z0-9])|[A-Z0-9]{1,15}\Z))|(?:gh[oprsu]_"
+                     rb"|github_pat_|glpat-|AIza|xox[abeprs]-|sk-(?:ant|proj)-|npm_)((?=[A-Za-z_-]{0,40}\d)[\w-]{16,}"
+                     rb"|[\w-]{1,40}+\Z))|(?<=\b[rs])k_live_(\w{16,}|\w{1,15}\Z)")
 _ARGV = re.compile(rb"""(?:(curl)(?=[ "',])|m(?:ysql|ariadb))[^\n;|]{0,120}?[ "']-(?(1)(?:[A-Za-z]{0,8}u|-(?:proxy-)?"""
                    rb"""user)[ "',=]{0,4}[^\s:"']{1,64}:|p(?!%b)["']?(?!,))((?:[^\s"'\\]|\\(?![\\"'nrt]))+)""" % _END)
 _RULES = (
     *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd)", rb"s(?:ecret|ig|ess(?:ion)?[_-]?id)", rb"token", rb"key")),
     _rule(rb"authorization", _assignment(rb"authorization", _HEADER_VALUE)),
     _rule(rb"cookie", _assignment(rb"cookie2?", _COOKIES)),
-    _rule(rb"bearer", re.compile(rb"bearer[ \t]+((?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*)")),
+    _rule(rb"bearer", re.compile(rb"bearer[ \t]+((?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*"
+                                 rb"|[\w.~+/-]{1,31}+\Z)")),
     _rule(b"identified", re.compile(rb"identified (?:with \S+ )?by (?!'%b)%b" % (_END, _STRING)), trigger=b"ideiied"),
-    _rule(rb"eyj", re.compile(rb"(eyJ(?:(?<![\w-]eyJ)|(?<=%[0-9A-F]{2}eyJ))[\w-]{16,}+(?:\.[\w-]*+){0,4})"), True),
+    _rule(rb"eyj", re.compile(rb"(eyJ(?:(?<![\w-]eyJ)|(?<=%[0-9A-F]{2}eyJ))(?:[\w-]{16,}+(?:\.[\w-]*+){0,4}"
+                            rb"|[\w-]{1,15}+\Z))"), True),
     *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-)", b"xox", b"k_live_",
                                              rb"sk-(?:ant|proj)-", b"npm_")),
     *(_rule(needle, _ARGV, True) for needle in (rb"curl", rb"m(?:ysql|ariadb)")),
-    _rule(rb":\\?/\\?/", re.compile(rb""":\\?/\\?/[^\s/?#@:"'<>]{0,128}:([^\s/"'<>]{1,512})(?=@)"""), trigger=b"@"),
+    _rule(rb":\\?/\\?/", re.compile(rb""":\\?/\\?/[^\s/?#@:"'<>]{0,128}:([^\s/"'<>]{1,512})(?=@|\Z)"""), trigger=b"@"),
 )
 
 # A letter escaped in a name, as no serializer does: "tok%65n", "pass\u0077ord".
@@ -4728,13 +4733,14 @@ def _keys(data: bytes) -> Iterator[_Span]:
     marks = [(0, 0, b"END"), *((*mark.span(), mark["edge"]) for mark in _PEM.finditer(data)), (len(data), 0, b"BEGIN")]
     for (_, start, before), (end, _, behind) in itertools.pairwise(marks):
         opened, closed = before == b"BEGIN", behind == b"END"
-        whole = opened and closed and end - start <= KEY_BYTES
-        if whole and b"\n" not in data[start:end]:
+        whole, cut = opened and closed and end - start <= KEY_BYTES, opened and end == len(data) > start
+        if (whole or cut) and b"\n" not in data[start:end]:
             yield start, end, MASK  # the key on one line, its line ends escaped
         elif opened or closed:
             part = (start, min(end, start + KEY_BYTES)) if opened else (max(start, end - KEY_BYTES), end)
             yield from ((*tail.span("run"), MASK) for tail in _TAIL.finditer(data, *part)
-                        if whole or len(tail["run"]) >= 40 or closed and data.find(b"\n", tail.end(), end) < 0)
+                        if whole or len(tail["run"]) >= 40 or closed and data.find(b"\n", tail.end(), end) < 0
+                        or cut and tail.end("run") == end)
 
 
 def _orphans(data: bytes) -> Iterator[_Span]:
@@ -4759,7 +4765,8 @@ def _replaced(data: bytes, spans: Iterable[_Span]) -> bytes:
 
 
 def mask(data: bytes) -> bytes:
-    """Replace the secrets in `data` (whole lines, any number) by `[masked]`; line ends stay where they are.
+    """Replace the secrets in `data` (whole lines, any number) by `[masked]`; line ends stay where they are. A last line
+    without "\\n" is cut: what may be the beginning of a secret is hidden there.
 
     Hidden: Authorization and cookie headers, bearer tokens, JWTs, values of password-, secret-, token-, key- and
     signature-like names (also lists, objects, XML elements and options of commands), tokens and key ids of well-known
@@ -4772,7 +4779,7 @@ def mask(data: bytes) -> bytes:
     """
     escaped = _ESCAPES[0].search(data) or b"\\" in data and _ESCAPES[1].search(data)
     low = (_WORDS.sub(_unescaped, data) if escaped else data).lower()
-    letters = low.translate(None, _DROP)
+    letters = low.translate(None, _DROP) + (b"" if data.endswith(b"\n") else b"@")  # what ends a URL's password
     rules = [rule for rule in _RULES if rule.trigger.search(letters)]
     keys = _keys(data) if rules and b"private key" in low else ()
     return _replaced(data, [*_orphans(data), *keys, *(span for rule in rules for span in _found(rule, data, low))])

@@ -8099,6 +8099,11 @@ def revealed(line: str) -> bytes:
     return re.sub('[«»‹›]', '', line).encode()
 
 
+def masked_line(line: bytes) -> bytes:
+    """A whole line, masked: without its newline it were a cut one."""
+    return logwatch.mask(line + b'\n').removesuffix(b'\n')
+
+
 def is_json(line: bytes) -> bool:
     """Does it parse?"""
     try:
@@ -8117,27 +8122,27 @@ class Masking(Case):
             with self.subTest(line):
                 plain = revealed(line)
                 want = re.sub('‹.*?›', '"[masked]"', re.sub('«.*?»', '[masked]', line)).encode()
-                self.assertEqual(logwatch.mask(plain), want)
+                self.assertEqual(masked_line(plain), want)
                 self.assertEqual(logwatch.mask(b'x\n' + plain + b'\ny\n'), b'x\n' + want + b'\ny\n')
 
     def test_harmless_lines_are_left_alone(self) -> None:
         self.assertGreaterEqual(len(HARMLESS_LINES), 40)
         for line in HARMLESS_LINES:
             with self.subTest(line):
-                self.assertEqual(logwatch.mask(line.encode()), line.encode())
+                self.assertEqual(masked_line(line.encode()), line.encode())
 
     def test_masking_twice_changes_nothing(self) -> None:
         for line in SECRET_LINES:
-            once = logwatch.mask(revealed(line))
+            once = masked_line(revealed(line))
             with self.subTest(line):
-                self.assertEqual(logwatch.mask(once), once)
+                self.assertEqual(masked_line(once), once)
 
     def test_json_stays_json(self) -> None:
-        self.assertEqual(logwatch.mask(b'{"password":12345,"token": abc}'),
+        self.assertEqual(masked_line(b'{"password":12345,"token": abc}'),
                          b'{"password":"[masked]","token": "[masked]"}')
-        self.assertEqual(logwatch.mask(rb'{"m":"{\"token\":{\"v\":\"S\"},\"n\":[1]}","password":["S",{}]}'),
+        self.assertEqual(masked_line(rb'{"m":"{\"token\":{\"v\":\"S\"},\"n\":[1]}","password":["S",{}]}'),
                          rb'{"m":"{\"token\":\"[masked]\",\"n\":[1]}","password":"[masked]"}')
-        self.assertEqual(logwatch.mask(rb'{"m":"say \"password=abc\" ok"}'), rb'{"m":"say \"password=[masked]\" ok"}')
+        self.assertEqual(masked_line(rb'{"m":"say \"password=abc\" ok"}'), rb'{"m":"say \"password=[masked]\" ok"}')
 
     def test_a_line_that_parses_still_parses(self) -> None:
         """The lines of the corpora that are JSON; and each line as a message in JSON, and in JSON within it."""
@@ -8145,15 +8150,44 @@ class Masking(Case):
         for line in lines:
             with self.subTest(line):
                 text, whole = line.decode(), is_json(line)
-                self.assertGreaterEqual(is_json(logwatch.mask(line)), whole)
+                self.assertGreaterEqual(is_json(masked_line(line)), whole)
                 if '{{{' in text or '"cut ' in text:    # what is nested deeper, or cut within, hides the rest
                     continue
                 for entry in ({'msg': text, 'n': 1}, {'msg': text}, [text, {'k': text}]):
                     for inner in (json.dumps(entry), json.dumps(entry, separators=(',', ':'))):
                         for outer in (inner, json.dumps({'log': f'{inner}\n', 'stream': 'stdout'})):
-                            masked = logwatch.mask(outer.encode())
+                            masked = masked_line(outer.encode())
                             self.assertTrue(is_json(masked), masked)
-                            self.assertEqual(logwatch.mask(masked), masked)
+                            self.assertEqual(masked_line(masked), masked)
+
+    def test_a_cut_line_shows_no_more_of_a_secret_than_four_characters(self) -> None:
+        """Each line of the corpus, ending at each of its bytes, as what a program has written of it until then."""
+        for row in SECRET_LINES:
+            row = re.sub('[«‹].*?[»›]', lambda secret: re.sub(r'\b[ST]\b', 'Xy7pQ9zW', secret[0]), row)
+            plain, parts = revealed(row), re.split('[«»‹›]', row)
+            beside = '\n'.join([*parts[::2], '[masked]'])
+            for cut in range(len(plain)):
+                shown, left = logwatch.mask(b'earlier\n' + plain[:cut]).decode(), cut
+                for number, part in enumerate(parts):
+                    known = part[:max(0, left)] if number % 2 else ''
+                    left -= len(part)
+                    seen = [five for at in range(len(known) - 4) if (five := known[at:at + 5]) in shown]
+                    self.assertEqual([five for five in seen if five not in beside], [], (plain[:cut], shown))
+
+    def test_a_cut_private_key_shows_no_more_than_four_characters(self) -> None:
+        for text in (PEM, PEM.replace(b'\n', b'\\n'), b'app: ' + PEM[:-1].replace(b'\n', b'\napp: ')):
+            for cut in range(len(text)):
+                shown = logwatch.mask(b'key ' + text[:cut])
+                for line in PEM.splitlines()[1:-1]:
+                    self.assertNotIn(line[:5], shown)
+
+    def test_whole_lines_that_end_as_a_cut_one_might_are_left_alone(self) -> None:
+        for line in (b'listens on http://host:8080', b'usage: <password> <user>', b'see eyJ', b'token eyJab', b'AKIAB',
+                     b'ghp_abc', b'got bearer of', b'passwd: user unknown', b'token=none', b'token=null.',
+                     b'"secrets": {'):
+            with self.subTest(line):
+                self.assertEqual(masked_line(line), line)
+                self.assertEqual(logwatch.mask(line + b'\nx'), line + b'\nx')
 
     def test_private_key_is_masked_however_a_block_cuts_it(self) -> None:
         lines = (b'first line\n' + PEM + b'last line\n').splitlines(keepends=True)
@@ -8798,6 +8832,20 @@ class MaskedAnswers(Case):
                 with self.subTest(what):
                     self.assertEqual(call(application, lines_url('j', parameters)).body, b'')
             self.assertIn(b'[masked]', call(application, lines_url('j', {'not': SECRET})).body)
+
+    def test_an_entry_of_the_journal_is_a_whole_line_unless_it_is_cut(self) -> None:
+        application = make_application('--log', 'j=journal:app.service', '--log-root', str(scratch()))
+        filler = 'x' * (logwatch.LINE_BYTES - 20)
+        for message, ending in (('on http://host:8080', 'on http://host:8080'),
+                                (f'{filler} h://u:{SECRET}{SECRET}', 'h://u:[masked]')):
+            entry = logwatch.journal_entry(json.dumps({
+                '__CURSOR': 's=' + 'a' * 32 + ';i=1;b=' + 'b' * 32 + ';m=1;t=1;x=1', 'MESSAGE': message,
+                '__REALTIME_TIMESTAMP': '1767225600000000', 'SYSLOG_IDENTIFIER': 'app'}).encode())
+            with self.subTest(ending), mock.patch.object(logwatch, 'journal_problem', lambda: None), \
+                    mock.patch.object(logwatch, 'journal_records', mock.Mock(return_value=[entry])):
+                shown = call(application, '/logs/j?format=json').json()['entries'][0]['message']
+                self.assertTrue(shown.endswith(ending), shown[-60:])
+                self.assertNotIn(SECRET[:5], call(application, '/logs/j').text)
 
 
 class RequestLimits(Case):
@@ -10112,6 +10160,22 @@ class AttackedLines(Case):
         self.write('app.log', f'{SECRET} host=db\nlast\n')
         self.assertEqual(self.get(lines_url('app', after=entry['cursor'])).text,
                          f'{self.HEAD}[masked] host=db\nlast\n')
+
+    def test_what_is_cut_shows_no_beginning_of_a_secret_that_its_end_would_tell(self) -> None:
+        """The last line while it is written, and a line longer than what is shown of one; nor does a search find it."""
+        for name, before in {'url': 'postgres://bob:', 'xml': '<password>', 'issued': 'got ghp_', 'jwt': 'eyJ'}.items():
+            for length in (0, logwatch.LINE_BYTES - 40):
+                with self.subTest(before, length=length):
+                    text = ('x' * length + ' ' + before + 'Zq7' * 3)[-logwatch.LINE_BYTES:]
+                    log = f'{name}{length}'
+                    self.write(f'{log}.log', f'first\n{text}')
+                    if length:
+                        self.write(f'{log}.log', 'Zq7' * 20 + '@host</password>\n')
+                    for parameters in ({}, {'not': 'first'}, {'format': 'json'}):
+                        reply = self.get(lines_url(log, parameters))
+                        self.assertIn('[masked]', reply.text)
+                        self.assertNotIn('Zq7Zq', reply.text)
+                    self.assertEqual(self.get(lines_url(log, q='Zq7Zq')).text, '')
 
     def test_nor_does_a_late_line_of_a_rotated_file_begin_in_its_midst(self) -> None:
         self.write('app.log.1', self.HEAD)
