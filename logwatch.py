@@ -4605,12 +4605,16 @@ _OPTION = (rb"""(?P<option>(?<=[\s"'-]-)|(?<=--api-)|(?<=--auth-)|(?<=--(?:acces
 # Or as argv: sudo logs "--token x", a JSON list is "--token","x".
 _SEPARATOR = (rb"(?:[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%b3[da])[ \t]{0,8}"
               rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ \t]{1,4}+)(?!["']?-)|(?<=password)[ ]{1,2}(?=')))""" % _HEX)
-# Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)".
-_PROSE = rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}\s|:[a-z_]{1,40}[)\]])"""
+# Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)"; a Debian package.
+_PROSE = (rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}\s|:(?:[a-z_]{1,40}[)\]]"""
+          rb"|(?:a(?:ll|md64|rm(?:64|el|hf))|i386|ppc64el|riscv64|s390x)[\s,]))")
+_NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
+            rb"|failed|granted|incorrect|mismatch)")
 # A quote that ends a string of JSON (or Python), told by what follows it. Where a value should be, it ends the string
 # that the name is in ("bad token:","code"): there is no value.
 _END = rb"""\\{0,3}["'][ ]?(?:,[ ]?[\\"'{\[\d]|[}\]][ ]?(?:[,}\]]|\\n|\\{0,3}"[,}]|$)|:[ ]?[\\"'{\[\d])"""
-_ENDS = rb"""(?!(?:[\[{(<]|(?(key)(?!(?P=key))|(?:\\*["'])?))%b|(?(key)(?!)|\\*["'][ ](?:[\\"']|\w{1,40}=)))""" % _END
+_ENDS = (rb"""(?!(?P=key)%b(?P=key)(?!["'\w])|(?:[\[{(<]|(?(key)(?!(?P=key))|(?:\\*["'])?))%b"""
+         rb"""|(?(key)(?!)|\\*["'][ ](?:[\\"']|\w{1,40}=)))""") % (_NOTHING, _END)
 # A list or object, four deep; what is deeper hides the rest of its line.
 # Atomic groups, not possessive ones: in Debian 12's Python 3.11.2 `(?:...)*+` matches wrongly.
 _NESTED = functools.reduce(
@@ -4621,19 +4625,19 @@ _NESTED = functools.reduce(
 _NEXT = rb"[\w.%%\[\]-]{1,40}(?:=|%b3d)" % _HEX
 _CHARACTER = (rb"""(?:[^\s"'&;,%%\\)}\]]|["'](?=\w)|(?!%b|%b26%b)[%%\\]|[&;,](?!%b|\s|%b)|[)}\]]"""
               rb"(?![\s,:;)}\]]|%b|$))" % (_QUOTE, _HEX, _NEXT, _NEXT, _QUOTE, _QUOTE))
-_NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
-            rb"|failed|granted|incorrect|mismatch)?")
-_NO_SECRET = rb"(?!</|(?:%b|[\[{(<]%b(?:[\])}>]|(?![^\r\n])))\.?(?!%b|\Z))" % (_NOTHING, _NOTHING, _CHARACTER)
+_NO_SECRET = rb"(?!</|(?:%b?|[\[{(<]%b?(?:[\])}>]|(?![^\r\n])))\.?(?!%b|\Z))" % (_NOTHING, _NOTHING, _CHARACTER)
 # Behind a quoted name they may be a number, as of JSON: a comma or bracket that ends it is no part of it.
 _PART = rb"""(?:[^\s"'\\;,)}\]]|[,)}\]](?(key)(?![\s,:;)}\]\\"']|$)))"""
 _HEADER_VALUE = (rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b(?:(?!%b)[^\n])*|(?:[\w-]{1,40}[ ]+)?"""
                  rb"(?:(?!,)%b)+)" % (_END, _PART))
 _COOKIES = rb"""(?![,)}\]])(?:%b|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}(?:["']|\Z))+""" % _PART
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?<!--- pass)(?![=:] ?\d{1,4}\b|: (?:test_|http)))"
-                rb"|pwd(?!(?:=|: ?)[/~])|secret|token|sess(?:ion)?[_-]?id|key(?:(?<=ap[ip].key)|(?<=apikey)"
-                rb"|(?<=auth.key)|(?<=(?:private|account|signing|ryption).key)|(?<=(?:access|secret|master)key)"
-                rb"|(?<=(?:(?:access|secret|master).|private|account|signing)key))|sig(?:nature|(?<![a-z0-9]sig)"
-                rb"(?!(?:=|: ?)\d{1,3}\b)))(?:_?(?:confirm(?:ation)?|hash|base|digest|new|repeat|value)|\d{1,2})?")
+                rb"""|pwd(?!(?:=|: ?)[/~]|%b:[ ]?%b(?:[~/]{1,2}\\{0,3}["'](?!\w)|~/|/(?:app|data|etc|home|mnt|opt"""
+                rb"""|root|run|srv|tmp|usr|var|workspace)["'/\\]))|secret|token|sess(?:ion)?[_-]?id|key(?:"""
+                rb"(?<=ap[ip].key)|(?<=apikey)|(?<=auth.key)|(?<=(?:private|account|signing|ryption).key)"
+                rb"|(?<=(?:access|secret|master)key)|(?<=(?:(?:access|secret|master).|private|account|signing)key))"
+                rb"|sig(?:nature|(?<![a-z0-9]sig)(?!%b?(?:=|:[ ]?)\d{1,3}\b)))"
+                rb"(?:_?(?:confirm(?:ation)?|hash|base|digest|new|repeat|value)|\d{1,2})?") % ((_QUOTE,) * 3)
 # Names in the plural count things ("tokens: 153"), unless a list or object of other than numbers follows. Most words
 # are no names at all ("/password/reset"): what cannot follow one ends the match soonest.
 _NAME_END = rb"""(?:s(?=%b?[ ]?[:=]>?[ ]?[\[{][ ]?(?!(?:["'\\\w.-]{1,48}:[ ]?)?\d)))?(?=[\s"%%-)\[-\]`,=:>])""" % _QUOTE
