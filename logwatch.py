@@ -6473,9 +6473,9 @@ class Server:
             return going
         make = functools.partial(Sending, peer=request.peer, line=line, keep=keep and not prepared.streams,
                                  started=started, chunks=request.chunks)
-        connection.streams, connection.owner = prepared.streams, peer_key(request.peer)
-        work = self._stream if prepared.streams else self._work
-        self._lend(connection, lambda connection: work(connection, make(prepared.run())))
+        connection.streams = connection.broken = prepared.streams       # a stream is the last answer of its connection
+        connection.owner = peer_key(request.peer)
+        self._lend(connection, lambda connection: self._work(connection, make(prepared.run())))
         return False
 
     def _is_full(self, call: Call, owner: str) -> bool:
@@ -6498,7 +6498,6 @@ class Server:
         try:
             threading.Thread(target=self._lent, args=(work, connection), name="stream", daemon=True).start()
         except RuntimeError:            # no thread can be started: TasksMax=, memory
-            connection.broken = True
             self._done.append(connection)
 
     def _start_waiting(self) -> None:
@@ -6539,26 +6538,21 @@ class Server:
     # Workers -----------------------------------------------------------------------------------------------------
 
     def _work(self, connection: Connection, sending: Sending) -> None:
-        """In a worker: send as much of an answer as the client takes at once."""
+        """In a worker: send as much of an answer as the client takes at once; in a thread of its own, of one that does
+        not end, what comes as it comes."""
         connection.sending = sending
         self._push(connection)
+        if connection.streams:
+            writable = select.poll()
+            writable.register(connection.sock, select.POLLOUT)
+            while connection.sending and writable.poll(SEND_SECONDS * 1000):
+                self._push(connection)
 
     def _push(self, connection: Connection) -> None:
         """In a worker: send what the client takes; `sending` stays while there is more."""
         sending = connection.sending
         if sending and sending.push(connection.sock):
             connection.sending = None
-            self._finish(sending)
-
-    def _stream(self, connection: Connection, sending: Sending) -> None:
-        """In a thread of its own: send an answer that does not end, as it comes."""
-        connection.broken = True                # a stream is the last answer of its connection
-        try:
-            writable = select.poll()
-            writable.register(connection.sock, select.POLLOUT)
-            while not sending.push(connection.sock) and writable.poll(SEND_SECONDS * 1000):
-                pass
-        finally:
             self._finish(sending)
 
     def _finish(self, sending: Sending) -> None:
