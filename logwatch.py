@@ -6467,10 +6467,14 @@ class Server:
             prepared = problem_response(Problem(503, "too many requests or streams at once", retry=5))
         line = f"{request.method} {request.path}"
         if isinstance(prepared, Response):
-            going = self._say(connection, Sending(prepared, request.peer, line, keep, started)) and keep
-            if not going:
-                self._close(connection)
-            return going
+            try:
+                self._work(connection, Sending(prepared, request.peer, line, keep, started))
+            except OSError:
+                keep = False
+            if keep and not connection.sending:         # who does not take a small answer at once is not waited for
+                return True
+            self._close(connection)
+            return False
         make = functools.partial(Sending, peer=request.peer, line=line, keep=keep and not prepared.streams,
                                  started=started, chunks=request.chunks)
         connection.streams = connection.broken = prepared.streams       # a stream is the last answer of its connection
@@ -6520,26 +6524,18 @@ class Server:
     def _reject(self, connection: Connection, problem: Problem, head: bytes = b"") -> None:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
         line = head.partition(b"\r\n")[0].partition(b"?")[0].decode("latin-1")
-        self._say(connection, Sending(problem_response(problem), connection.peer, line, False, time.monotonic()))
+        sending = Sending(problem_response(problem), connection.peer, line, False, time.monotonic())
         with contextlib.suppress(OSError):
+            self._work(connection, sending)
             connection.sock.shutdown(socket.SHUT_WR)        # so that a reset does not overtake the answer
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
 
-    def _say(self, connection: Connection, sending: Sending) -> bool:
-        """Send a small answer at once. Whether all of it was taken: who does not take it is not waited for."""
-        try:
-            return sending.push(connection.sock)
-        except OSError:
-            return False
-        finally:
-            self._finish(sending)
-
-    # Workers -----------------------------------------------------------------------------------------------------
+    # Answers -----------------------------------------------------------------------------------------------------
 
     def _work(self, connection: Connection, sending: Sending) -> None:
-        """In a worker: send as much of an answer as the client takes at once; in a thread of its own, of one that does
-        not end, what comes as it comes."""
+        """Send as much of an answer as the client takes at once; in a thread of its own, of one that does not end, what
+        comes as it comes."""
         connection.sending = sending
         self._push(connection)
         if connection.streams:
@@ -6549,7 +6545,7 @@ class Server:
                 self._push(connection)
 
     def _push(self, connection: Connection) -> None:
-        """In a worker: send what the client takes; `sending` stays while there is more."""
+        """Send what the client takes; `sending` stays while there is more."""
         sending = connection.sending
         if sending and sending.push(connection.sock):
             connection.sending = None
