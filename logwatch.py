@@ -1753,30 +1753,24 @@ def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Sour
         return None
 
 
-def stretches(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
-        tuple[Source, Window, bool, Callable[[int, bytes], Mark]]]:
-    """What lies behind a place: (file, its window, whether it is final, (offset, bytes before) -> place in it)."""
+def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
+        tuple[Block, Mark, Callable[[int, bytes], Mark]]]:
+    """The blocks behind a place, with the end of what is final in each, and (offset, bytes before) -> place in it."""
     if mark.number and mark.prior != NO_PRIOR:
         late = skip_unreadable(stream, mark.number - 1, found)
         if late and (isinstance(late, Packed) or late.size > mark.prior):
-            yield (late, (whole_place(late, mark.prior, stream.budget), None), True,
-                   lambda offset, tail: mark._replace(prior=offset, prior_tail=tail))
+            start = whole_place(late, mark.prior, stream.budget)
+            for block in forward(late, start, stream.budget, margin=query.margin):
+                yield block, behind(0, block, True), lambda offset, tail: mark._replace(prior=offset, prior_tail=tail)
     active = stream.active()
     for index in range(mark.number, len(stream.files)):
         source = skip_unreadable(stream, index, found)
         window = query.window(stream, index) if source else None
         if source and window:
             start = max(window[0], mark.offset if index == mark.number else 0)
-            base = stream.with_prior(Mark(index, 0, b""))
-            yield source, (start, window[1]), index != active or isinstance(source, Packed), base.at
-
-
-def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
-        tuple[Block, Mark, Callable[[int, bytes], Mark]]]:
-    """The blocks behind a place, with the end of what is final in each, and what makes places of offsets in it."""
-    for source, window, final, place in stretches(stream, query, mark, found):
-        for block in forward(source, window[0], stream.budget, window[1], query.margin):
-            yield block, behind(0, block, final), place
+            place = stream.with_prior(Mark(index, 0, b"")).at
+            for block in forward(source, start, stream.budget, window[1], query.margin):
+                yield block, behind(0, block, index != active or isinstance(source, Packed)), place
 
 
 def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Found], Mark]:
