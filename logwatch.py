@@ -6112,43 +6112,44 @@ def access_line(peer: str, request: str, status: int, size: int, seconds: float)
     return f"{peer} {ascii(request[:200])} {status} {size} {seconds * 1000:.1f}ms\n"
 
 
-def frames(response: Response, keep: bool, bodiless: bool, chunks: bool) -> Iterator[bytes]:
-    """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
-    than its Content-Length: the connection must not go on."""
-    if isinstance(response.body, bytes):
-        head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
-        yield head if bodiless else head + response.body
-        return
-    length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-    chunked = length is None and chunks
-    head = render_head(response, keep, None, chunked)
-    if bodiless:
-        yield head
-        return
-    size = 0
-    for piece in response.body:
-        data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
-        if head + data:
-            yield head + data
-        head = b""
-        size += len(piece)
-    if chunked:
-        yield head + b"0\r\n\r\n"
-    elif head:
-        yield head
-    if length is not None and size != length:
-        raise ConnectionAbortedError("the file became shorter while it was sent")
-
-
 class Sending:
-    """An answer on its way to a client, as far as the socket takes it; `line`: the method and path that it is to."""
+    """An answer on its way to a client, as far as the socket takes it, worked out when the first of it is sent; `line`:
+    the method and path that it is to."""
 
-    def __init__(self, response: Response, peer: str, line: str, keep: bool, started: float,
+    def __init__(self, answer: Response | Call, peer: str, line: str, keep: bool, started: float,
                  chunks: bool = True) -> None:
-        self.response, self.peer, self.line, self.started = response, peer, line, started
+        self.answer, self.peer, self.line, self.started = answer, peer, line, started
         self.sent = 0
-        self._frames = frames(response, keep, line.startswith("HEAD "), chunks)
+        self._frames = self._make_frames(keep, line.startswith("HEAD "), chunks)
         self._rest = b""
+
+    def _make_frames(self, keep: bool, bodiless: bool, chunks: bool) -> Iterator[bytes]:
+        """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
+        than its Content-Length: the connection must not go on."""
+        response = self.answer = self.answer.run() if isinstance(self.answer, Call) else self.answer
+        if isinstance(response.body, bytes):
+            head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
+            yield head if bodiless else head + response.body
+            return
+        length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
+        chunked = length is None and chunks
+        head = render_head(response, keep, None, chunked)
+        if bodiless:
+            yield head
+            return
+        size = 0
+        for piece in response.body:
+            data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
+            if head + data:
+                yield head + data
+            head = b""
+            size += len(piece)
+        if chunked:
+            yield head + b"0\r\n\r\n"
+        elif head:
+            yield head
+        if length is not None and size != length:
+            raise ConnectionAbortedError("the file became shorter while it was sent")
 
     def push(self, sock: socket.socket) -> bool:
         """Send what the socket takes now. Whether that was all of it; raises OSError or ValueError where it cannot
@@ -6250,7 +6251,7 @@ class Connection:
         self.busy = self.streams = False        # with a worker; with a thread of its own
         self.keep, self.broken = True, False    # open for a further request behind this one; not to be used any more
         self.owner = ""                 # whose request it is, to share the workers
-        self.sending: Sending | None = None     # what it is slow to take
+        self.sending: Sending | None = None     # what it was not sent yet, or is slow to take
         self.grant(HEADER_SECONDS, now)
 
     def grant(self, seconds: float, now: float) -> None:
@@ -6288,7 +6289,7 @@ class Server:
         self._wake_in, self._wake_out = socket.socketpair()
         self._beat_at = self._sweep_at = 0.0    # time.monotonic() at which the next ones are due
         self._stop_at: float | None = None
-        self._waiting: list[tuple[Connection, Callable[[Connection], object]]] = []     # for a worker
+        self._waiting: list[Connection] = []    # for a worker
         self._running: collections.Counter[str] = collections.Counter()     # by client: with workers
         self._signals: collections.deque[int] = collections.deque()
 
@@ -6378,7 +6379,7 @@ class Server:
     def _writable(self, connection: Connection) -> None:
         """A slow client takes more, or is gone."""
         if connection.sending:
-            self._lend(connection, self._push)
+            self._lend(connection)
         else:
             self._close(connection)
 
@@ -6405,8 +6406,7 @@ class Server:
     def _close(self, connection: Connection) -> None:
         if self._connections.pop(connection.sock.fileno(), None):
             connection.sock.close()     # which also takes it out of the epoll set
-            if connection.sending:
-                self._finish(connection.sending)
+            self._finish(connection)
 
     # Requests ----------------------------------------------------------------------------------------------------
 
@@ -6455,25 +6455,25 @@ class Server:
             self._reject(connection, problem, head)
             return False
         request = request._replace(gone=connection.is_gone)
-        connection.keep = keep = keep and self._stop_at is None
         prepared = self.application.prepare(request)
         if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
             prepared = problem_response(Problem(503, "too many requests or streams at once", retry=5))
-        line = f"{request.method} {request.path}"
-        if isinstance(prepared, Response):
-            try:
-                self._work(connection, Sending(prepared, request.peer, line, keep, started))
-            except OSError:
-                keep = False
-            if keep and not connection.sending:         # who does not take a small answer at once is not waited for
-                return True
-            self._close(connection)
+        # A stream is the last answer of its connection.
+        connection.streams = connection.broken = isinstance(prepared, Call) and prepared.streams
+        connection.keep = keep and not connection.streams and self._stop_at is None
+        connection.sending = Sending(prepared, request.peer, f"{request.method} {request.path}", connection.keep,
+                                     started, request.chunks)
+        if isinstance(prepared, Call):
+            connection.owner = peer_key(request.peer)
+            self._lend(connection)
             return False
-        make = functools.partial(Sending, peer=request.peer, line=line, keep=keep and not prepared.streams,
-                                 started=started, chunks=request.chunks)
-        connection.streams = connection.broken = prepared.streams       # a stream is the last answer of its connection
-        connection.owner = peer_key(request.peer)
-        self._lend(connection, lambda connection: self._work(connection, make(prepared.run())))
+        try:
+            self._work(connection)
+        except OSError:
+            connection.keep = False
+        if connection.keep and not connection.sending:      # who does not take a small answer at once is not waited for
+            return True
+        self._close(connection)
         return False
 
     def _is_full(self, call: Call, owner: str) -> bool:
@@ -6481,35 +6481,35 @@ class Server:
         if call.streams:
             streams = [one.owner for one in self._connections.values() if one.streams]
             return len(streams) >= FOLLOWERS_MAX or streams.count(owner) >= FOLLOWERS_SHARE
-        waiting = [connection.owner for connection, _ in self._waiting]
+        waiting = [connection.owner for connection in self._waiting]
         busy = len(waiting) + self._running.total()
         return busy >= self._workers + QUEUE_MAX or waiting.count(owner) >= QUEUE_MAX // 2
 
-    def _lend(self, connection: Connection, work: Callable[[Connection], object]) -> None:
-        """Give a connection to a worker, or to a thread of its own, out of sight of the loop."""
+    def _lend(self, connection: Connection) -> None:
+        """Give a connection to a worker, or to a thread of its own, out of sight of the loop, to be sent its answer."""
         connection.busy = True
         self._epoll.unregister(connection.sock.fileno())
         if not connection.streams:
-            self._waiting.append((connection, work))
+            self._waiting.append(connection)
             self._start_waiting()
             return
         try:
-            threading.Thread(target=self._lent, args=(work, connection), name="stream", daemon=True).start()
+            threading.Thread(target=self._lent, args=(connection,), name="stream", daemon=True).start()
         except RuntimeError:            # no thread can be started: TasksMax=, memory
             self._done.append(connection)
 
     def _start_waiting(self) -> None:
         """Start what waits for a worker, the longest first; of one client no more than WORKERS_SHARE."""
-        for connection, work in list(self._waiting):
+        for connection in list(self._waiting):
             if self._running[connection.owner] < WORKERS_SHARE:
-                self._waiting.remove((connection, work))
+                self._waiting.remove(connection)
                 self._running[connection.owner] += 1
                 with contextlib.suppress(RuntimeError):     # no further thread: the next worker that comes free does it
-                    self._pool.submit(self._lent, work, connection)
+                    self._pool.submit(self._lent, connection)
 
-    def _lent(self, work: Callable[[Connection], object], connection: Connection) -> None:
-        """In a worker: do the work, and give the connection back whatever comes of it."""
-        outcome = self.application.guard(functools.partial(work, connection))
+    def _lent(self, connection: Connection) -> None:
+        """In a worker: send what is to be sent, and give the connection back whatever comes of it."""
+        outcome = self.application.guard(functools.partial(self._work, connection))
         connection.broken = connection.broken or isinstance(outcome, Response)     # an error while it was sent
         self._done.append(connection)
         with contextlib.suppress(BlockingIOError):
@@ -6518,38 +6518,34 @@ class Server:
     def _reject(self, connection: Connection, problem: Problem, head: bytes = b"") -> None:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
         line = head.partition(b"\r\n")[0].partition(b"?")[0].decode("latin-1")
-        sending = Sending(problem_response(problem), connection.peer, line, False, time.monotonic())
+        connection.sending = Sending(problem_response(problem), connection.peer, line, False, time.monotonic())
         with contextlib.suppress(OSError):
-            self._work(connection, sending)
+            self._work(connection)
             connection.sock.shutdown(socket.SHUT_WR)        # so that a reset does not overtake the answer
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
 
     # Answers -----------------------------------------------------------------------------------------------------
 
-    def _work(self, connection: Connection, sending: Sending) -> None:
-        """Send as much of an answer as the client takes at once; in a thread of its own, of one that does not end, what
-        comes as it comes."""
-        connection.sending = sending
-        self._push(connection)
-        if connection.streams:
+    def _work(self, connection: Connection) -> None:
+        """Send what the client takes at once, and leave the rest in `sending`; in a thread of its own what comes as it
+        comes, of an answer that does not end."""
+        while connection.sending and not connection.sending.push(connection.sock):
             writable = select.poll()
             writable.register(connection.sock, select.POLLOUT)
-            while connection.sending and writable.poll(SEND_SECONDS * 1000):
-                self._push(connection)
+            if not connection.streams or not writable.poll(SEND_SECONDS * 1000):
+                return
+        self._finish(connection)
 
-    def _push(self, connection: Connection) -> None:
-        """Send what the client takes; `sending` stays while there is more."""
-        sending = connection.sending
-        if sending and sending.push(connection.sock):
-            connection.sending = None
-            self._finish(sending)
-
-    def _finish(self, sending: Sending) -> None:
-        close_body(sending.response.body)
+    def _finish(self, connection: Connection) -> None:
+        """Release what was sent, if anything, and log it."""
+        sending, connection.sending = connection.sending, None
+        if not sending or isinstance(sending.answer, Call):
+            return
+        close_body(sending.answer.body)
         if self._log:
             seconds = time.monotonic() - sending.started
-            write_stderr(access_line(sending.peer, sending.line, sending.response.status, sending.sent, seconds))
+            write_stderr(access_line(sending.peer, sending.line, sending.answer.status, sending.sent, seconds))
 
     def _take_back(self, connection: Connection) -> None:
         """Have a connection again that a worker had."""

@@ -2020,11 +2020,11 @@ class Deadlines(Case):
             wire.close()
 
     def test_a_stream_that_no_thread_could_be_started_for_is_given_back_once(self) -> None:
-        config = logwatch.load_config({'log-root': [str(scratch())]}, {})
+        config = logwatch.load_config({'log-root': [str(scratch())], 'access-log': ['no']}, {})
         server = logwatch.Server(lambda: logwatch.Application(config), [], logwatch.Notifier({}))
         for thing in (server._epoll, server._wake_in, server._wake_out):
             self.addCleanup(thing.close)
-        work = mock.Mock()
+        work = mock.Mock(return_value=logwatch.reply('text', b''))
         for start in (RuntimeError("can't start new thread"), None):
             with contextlib.ExitStack() as stack:
                 ours, theirs = map(stack.enter_context, socket.socketpair())
@@ -2033,11 +2033,12 @@ class Deadlines(Case):
                 server._epoll.register(ours.fileno())
                 if start:
                     stack.enter_context(mock.patch('threading.Thread.start', side_effect=start))
-                connection.keep, connection.streams = False, True
-                server._lend(connection, work)
+                connection.keep, connection.streams, connection.broken = False, True, True
+                connection.sending = logwatch.Sending(logwatch.Call(work, True), 'unix', 'GET /', False, 0.0)
+                server._lend(connection)
                 until(lambda: server._done, 'the connection to be given back')  # noqa: B023 (called at once)
                 server._turn()
-                self.assertEqual(theirs.recv(1), b'')
+                self.assertEqual(theirs.recv(12), b'' if start else b'HTTP/1.1 200')
         self.assertEqual((work.call_count, server._connections), (1, {}))
 
     def test_a_file_that_cannot_be_read_after_all_is_closed(self) -> None:
