@@ -6279,7 +6279,7 @@ class Server:
         self._make, self._notifier = make_application, notifier
         self.application = make_application()
         config = self.application.site.config
-        self._log, self._workers = config.access_log, config.workers
+        self._workers = config.workers
         self._pool = concurrent.futures.ThreadPoolExecutor(config.workers, "worker")
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._connections: dict[int, Connection] = {}
@@ -6543,7 +6543,7 @@ class Server:
         if not sending or isinstance(sending.answer, Call):
             return
         close_body(sending.answer.body)
-        if self._log:
+        if self.application.site.config.access_log:
             seconds = time.monotonic() - sending.started
             write_stderr(access_line(sending.peer, sending.line, sending.answer.status, sending.sent, seconds))
 
@@ -6597,7 +6597,6 @@ class Server:
                     write_stderr(f"logwatch: {name} has changed: that takes a restart\n")
             self.application.site.stopping.set()        # a stream may be of a token that is no more; clients resume
             self.application = application
-            self._log = application.site.config.access_log
             write_stderr("logwatch: configuration reread\n")
         self._notifier.notify("READY=1")
 
