@@ -6897,12 +6897,6 @@ COMMANDS: dict[str, Callable[[Config, Reread, str], int]] = {
     "config": command_config}
 
 
-def own_digest() -> str:
-    """The SHA-256 of this file: which copy runs here."""
-    with open(__file__, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line, its options out of OPTIONS."""
     parser = argparse.ArgumentParser(
@@ -6929,7 +6923,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = vars(parser.parse_intermixed_args(argv))
     if options["version"]:
-        print(f"logwatch {__version__} sha256:{own_digest()}")
+        with open(__file__, "rb") as file:      # so that it says which copy runs here
+            print(f"logwatch {__version__} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
         return 0
     command, argument = options["command"], options["argument"] or ""
     if bool(argument) != (command in ("get", "token")) and not (argument and command == "check"):
