@@ -6077,8 +6077,7 @@ def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
         raise method_problem(method.decode())
     check_bodiless(headers)
     path, query = parse_target(target)
-    connection = headers.get("connection", "").lower().split(",")
-    options = {option.strip() for option in connection}
+    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
     modern = version == b"HTTP/1.1"
     request = Request(method.decode(), path, query, headers, client_address(peer, headers), local, chunks=modern)
     return request, modern and "close" not in options
