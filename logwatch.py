@@ -6248,7 +6248,7 @@ class Connection:
         self.sock, self.peer, self.local = sock, peer, local
         self.buffer = b""
         self.busy = self.streams = False        # with a worker; with a thread of its own
-        self.keep, self.broken = True, False    # open for a further request behind this one; not to be used any more
+        self.keep = True                        # open for a further request behind this one
         self.owner = ""                 # whose request it is, to share the workers
         self.sending: Sending | None = None     # what it was not sent yet, or is slow to take
         self.grant(HEADER_SECONDS, now)
@@ -6457,8 +6457,7 @@ class Server:
         prepared = self.application.prepare(request)
         if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
             prepared = problem_response(Problem(503, "too many requests or streams at once", retry=5))
-        # A stream is the last answer of its connection.
-        connection.streams = connection.broken = isinstance(prepared, Call) and prepared.streams
+        connection.streams = isinstance(prepared, Call) and prepared.streams
         connection.keep = keep and not connection.streams and self._stop_at is None
         connection.sending = Sending(prepared, request.peer, f"{request.method} {request.path}", connection.keep,
                                      started, request.chunks)
@@ -6495,6 +6494,7 @@ class Server:
         try:
             threading.Thread(target=self._lent, args=(connection,), name="stream", daemon=True).start()
         except RuntimeError:            # no thread can be started: TasksMax=, memory
+            connection.sending = None
             self._done.append(connection)
 
     def _start_waiting(self) -> None:
@@ -6509,7 +6509,9 @@ class Server:
     def _lent(self, connection: Connection) -> None:
         """In a worker: send what is to be sent, and give the connection back whatever comes of it."""
         outcome = self.application.guard(functools.partial(self._work, connection))
-        connection.broken = connection.broken or isinstance(outcome, Response)     # an error while it was sent
+        if connection.streams or isinstance(outcome, Response):     # its end, or an error while it was sent
+            connection.keep = False
+            self._finish(connection)
         self._done.append(connection)
         with contextlib.suppress(BlockingIOError):
             self._wake_out.send(b"\0")
@@ -6554,14 +6556,14 @@ class Server:
             self._start_waiting()
         connection.busy = connection.streams = False
         now = time.monotonic()
-        if connection.sending and not connection.broken:
+        if connection.sending:
             connection.grant(SEND_SECONDS, now)
             self._epoll.register(connection.sock.fileno(), select.EPOLLOUT)
             slow = [other for other in self._connections.values() if other.sending and not other.busy]
             if len(slow) > SLOW_MAX:
                 owned = collections.Counter(other.owner for other in slow)
                 self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))     # of who has most
-        elif connection.broken or not connection.keep:
+        elif not connection.keep:
             self._close(connection)
         else:
             connection.grant(HEADER_SECONDS, now)

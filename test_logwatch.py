@@ -2033,7 +2033,7 @@ class Deadlines(Case):
                 server._epoll.register(ours.fileno())
                 if start:
                     stack.enter_context(mock.patch('threading.Thread.start', side_effect=start))
-                connection.keep, connection.streams, connection.broken = False, True, True
+                connection.keep, connection.streams = False, True
                 connection.sending = logwatch.Sending(logwatch.Call(work, True), 'unix', 'GET /', False, 0.0)
                 server._lend(connection)
                 until(lambda: server._done, 'the connection to be given back')  # noqa: B023 (called at once)
