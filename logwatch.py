@@ -6083,6 +6083,9 @@ def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
     return request, modern and "close" not in options
 
 
+SECURITY_LINES = [f"{name}: {value}" for name, value in SECURITY_HEADERS]
+
+
 @functools.lru_cache(maxsize=1)
 def http_date(seconds: int) -> str:
     """An IMF-fixdate, made once a second."""
@@ -6093,7 +6096,7 @@ def render_head(response: Response, keep: bool, length: int | None, chunked: boo
     """The head of a response. Its own check of every header: a CR or LF in one would be a second answer."""
     lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}",
              f"Date: {http_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in (*response.headers, *SECURITY_HEADERS)]
+    lines += [f"{name}: {value}" for name, value in response.headers] + SECURITY_LINES
     if length is not None:
         lines.append(f"Content-Length: {length}")
     if chunked:
