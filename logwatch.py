@@ -1267,7 +1267,7 @@ class Plain:
     """
 
     def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget) -> None:
-        self._raw, self._fd, self._budget = raw, raw.fileno(), budget
+        self._fd, self._budget, self.close = raw.fileno(), budget, raw.close
         self.size, self.mtime_ms = found.st_size, known_time(found.st_mtime_ns) // 1_000_000
         self.head = self.read(0, HEAD_BYTES)
 
@@ -1295,10 +1295,6 @@ class Plain:
         if self.size_now() < self.size or os.pread(self._fd, len(self.head), 0) != self.head:
             raise Moved("truncated while it was read")
 
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
-
 
 class Packed:
     """A gzip file read by uncompressed offset: forward as it comes, backward from its start again.
@@ -1308,6 +1304,7 @@ class Packed:
 
     def __init__(self, raw: BinaryIO, found: os.stat_result, budget: Budget, name: str) -> None:
         self._raw, self._budget, self._name, self._ended = raw, budget, name, False
+        self.close = raw.close
         self.mtime_ms = known_time(found.st_mtime_ns) // 1_000_000
         self._rewind()
         self.head = self.read(0, HEAD_BYTES)
@@ -1348,10 +1345,6 @@ class Packed:
             return b""
         self._fed.idle = 0
         return piece if self._budget.spend(len(piece)) else b""
-
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
 
 
 Source = Plain | Packed
