@@ -633,7 +633,7 @@ class TheSource(unittest.TestCase):
 
     def test_it_stays_within_its_budget_of_lines_of_at_most_120_characters(self) -> None:
         lines = self.source.splitlines()
-        self.assertLessEqual(len(self.code), 5060, 'lines of code; what is added makes room for itself')
+        self.assertLessEqual(len(self.code), 4990, 'lines of code; what is added makes room for itself')
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
@@ -5377,7 +5377,7 @@ class JournalEntries(Case):
                                   ('a\0b', 'a\0b'), ('x' * 100_000, 'x' * 100_000), (5, '5'), ([256, -1], '256 -1')):
             with self.subTest(str(message)[:30]):
                 text, details = self.entry(MESSAGE=message)
-                self.assertEqual(details.message, expected)
+                self.assertEqual(details.message, expected[:logwatch.LINE_BYTES])
                 self.assertNotIn('\n', text, 'an entry is one line')
                 head = '2026-01-01T00:00:48+00:00 box app[7]: '
                 self.assertTrue(text.startswith(head + expected[:6].replace('\n', ' ')))
