@@ -4591,12 +4591,15 @@ _OPTION = (rb"""(?P<option>(?<=[\s"'-]-)|(?<=--api-)|(?<=--auth-)|(?<=--(?:acces
            rb"|(?<=--admin-)|(?<=--registration-))?")
 # Or as argv: sudo logs "--token x", a JSON list is "--token","x".
 _SEPARATOR = (rb"(?:[ \t]{0,8}(?:=>|:=|={1,2}|:(?!:)|%b3[da])[ \t]{0,8}"
-              rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ \t]{1,4}+)(?!["']?-)|(?<=password)[ ]{1,2}(?=')))""" % _HEX)
+              rb"""|(?(option)(?<!signature)(?(key),[ ]?|[ \t]{1,4}+)(?!["']?-)"""
+              rb"""|(?<=password)(?:[ ]{1,2}(?=')|\((?=["']))))""" % _HEX)
 # Prose, not an assignment: "passwd: password updated successfully", "pam_unix(passwd:chauthtok)"; a Debian package.
 _PROSE = (rb"""(?!:[ \t]+[a-z][a-z'-]{0,39}[ \t]+[a-z'-]{1,40}\s|:(?:[a-z_]{1,40}[)\]]"""
           rb"|(?:a(?:ll|md64|rm(?:64|el|hf))|i386|ppc64el|riscv64|s390x)[\s,]))")
 _NOTHING = (rb"(?:null|none|nil|true|false|yes|no|all|undefined|unknown|expired|invalid|missing|required|empty|denied"
             rb"|failed|granted|incorrect|mismatch)")
+# The name may be a value itself: {"name":"token","value":"x"}, <add key="token" value="x"/>.
+_VALUE_OF = rb"""(?:(?:,[ ]?(?P=key)|(?<=["'])[ ])value(?:(?P=key)|(?==)))"""
 # A quote that ends a string of JSON (or Python), told by what follows it. Where a value should be, it ends the string
 # that the name is in ("bad token:","code"): there is no value.
 _END = rb"""\\{0,3}["'][ ]?(?:,[ ]?[\\"'{\[\d]|[}\]][ ]?(?:[,}\]]|\\n|\\{0,3}"[,}]|$)|:[ ]?[\\"'{\[\d])"""
@@ -4620,9 +4623,10 @@ _HEADER_VALUE = (rb"""(?![,)}\]])(?:(?:digest|aws4-hmac-sha256|hawk|oauth)\b(?:(
 _COOKIES = rb"""(?![,)}\]])(?:%b|;[ \t]{0,8}(?=[^\s"'\\;])|(?<==)\\{0,3}["'][^\s"'\\;]*\\{0,3}(?:["']|\Z))+""" % _PART
 _SECRET_WORD = (rb"(?:pass(?:word|wd|phrase|code|(?<![a-z0-9]pass)(?<!--- pass)(?![=:] ?\d{1,4}\b|: (?:test_|http)))"
                 rb"""|pwd(?!(?:=|: ?)[/~]|%b:[ ]?%b(?:[~/]{1,2}\\{0,3}["'](?!\w)|~/|/(?:app|data|etc|home|mnt|opt"""
-                rb"""|root|run|srv|tmp|usr|var|workspace)["'/\\]))|secret|token|sess(?:ion)?[_-]?id|key(?:"""
-                rb"(?<=ap[ip].key)|(?<=apikey)|(?<=auth.key)|(?<=(?:private|account|signing|ryption).key)"
-                rb"|(?<=(?:access|secret|master)key)|(?<=(?:(?:access|secret|master).|private|account|signing)key))"
+                rb"""|root|run|srv|tmp|usr|var|workspace)["'/\\]))|psk|pw(?:(?<![a-z0-9]pw)|(?<=bindpw)|(?<=rootpw))"""
+                rb"|secret|token|sess(?:ion)?[_-]?id|key(?:(?<=ap[ip].key)|(?<=apikey)|(?<=auth.key)"
+                rb"|(?<=(?:private|account|signing|ryption).key)|(?<=(?:access|secret|master)key)"
+                rb"|(?<=(?:(?:access|secret|master).|private|account|signing|ryption)key))"
                 rb"|sig(?:nature|(?<![a-z0-9]sig)(?!%b?(?:=|:[ ]?)\d{1,3}\b)))"
                 rb"(?:_?(?:confirm(?:ation)?|hash|base|digest|new|repeat|value)|\d{1,2})?") % ((_QUOTE,) * 3)
 # Names in the plural count things ("tokens: 153"), unless a list or object of other than numbers follows. Most words
@@ -4634,8 +4638,8 @@ _STRING = (rb"""(?:(?:[a-z_][\w.:]{0,40}\(|[bunefr]{1,2}|\$)(?=\\{0,3}["'][^\s,:
            rb"""(?P<slash>\\{0,3})(?P<mark>["'])|%b22)(?P<quoted>(?:(?P=slash)\\(?:[^\\"'\n]|(?P=slash)(?:\\|(?P=mark"""
            rb""")))|%b5c(?:%b5c|%b22)|(?P=quote){2}(?=\w)|(?!(?P=quote)|(?P=mark))[^\n])+)""" % ((_HEX,) * 4))
 # An element of XML, bounded, as only its end tag tells it from the usage text of a command.
-_ELEMENT = (rb"(?:[ ][^<>\n]{0,80}+)?(?:>|&gt;|%b3e)(?P<element>(?>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8}))"
-            rb"(?:%b[\w:.-]{0,64}|\Z)" % (_HEX, _END_TAG, _END_TAG))
+_ELEMENT = (rb"(?:%b|[ ][^<>\n]{0,80}+)?(?<!/)(?:>|&gt;|%b3e)(?P<element>(?>(?:[^<&%%\\\n]{1,64}+|(?!%b)[<&%%\\]){0,8})"
+            rb")(?:%b[\w:.-]{0,64}|\Z)" % (_QUOTE, _HEX, _END_TAG, _END_TAG))
 
 
 def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[bytes]:
@@ -4643,7 +4647,8 @@ def _assignment(word: bytes, value: bytes, prose: bytes = b"") -> re.Pattern[byt
 
     The last group, `quoted`, `bare` or `element`, is the value.
     """
-    key = rb"(?P<key>%b|`|\[?\]|\[\d\](?==)|\)(?==\()|(?:%b5b\d?)?%b5d)?%b%b" % (_QUOTE, _HEX, _HEX, prose, _SEPARATOR)
+    key = rb"(?P<key>%b|`|\[?\]|\[\d\](?==)|\)(?==\()|(?:%b5b\d?)?%b5d)?%b%b?%b" % (
+        _QUOTE, _HEX, _HEX, prose, _VALUE_OF, _SEPARATOR)
     bare = rb"""%b(?P<bare>(?>(?:[\[{(][^\n"'\\)}\]]{0,99}+(?=%b)|%b)?)(?:%b)?)""" % (_NO_SECRET, _END, _NESTED, value)
     return re.compile(rb"%b%b%b(?:%b%b(?:%b|%b)|%b)" % (_OPTION, word, _NAME_END, key, _ENDS, _STRING, bare, _ELEMENT))
 
@@ -4655,34 +4660,53 @@ class _Rule(NamedTuple):
     cased: bool  # matched against the block as it is, not lower-cased
 
 
-_DROP = bytes({*range(256)} - {*b"abcdegijkmoprsuwxyz_@"})  # what folding drops; the less it leaves, the faster
+_DROP = bytes({*range(256)} - {*b"abcdegijkmoprsuvwxyz_@"})  # what folding drops; the less it leaves, the faster
 
 
 def _rule(needle: bytes, secret: re.Pattern[bytes], cased: bool = False, trigger: bytes = b"") -> _Rule:
     """Make a rule; for its trigger the needle is folded as blocks are."""
-    return _Rule(re.compile(trigger or re.sub(rb"[fhlnqtv-]", b"", needle)), re.compile(needle), secret, cased)
+    return _Rule(re.compile(trigger or re.sub(rb"[fhlnqt-]|\\\.", b"", needle)), re.compile(needle), secret, cased)
 
 
 _PAIR = _assignment(_SECRET_WORD, _CHARACTER + b"*", _PROSE)
 # What the vendors' documents say that their tokens begin with: GitHub, GitLab, Slack, Google, Stripe, AWS, OpenAI,
-# Anthropic, npm.
-_ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA(?:[A-Z0-9]{16}(?![A-Za-z0-9])|[A-Z0-9]{1,15}\Z))|(?:gh[oprsu]_"
-                     rb"|github_pat_|glpat-|AIza|xox[abeprs]-|sk-(?:ant|proj)-|npm_)((?=[A-Za-z_-]{0,40}\d)[\w-]{16,}"
-                     rb"|[\w-]{1,40}+\Z))|(?<=\b[rs])k_live_(\w{16,}|\w{1,15}\Z)")
-_ARGV = re.compile(rb"""(?:(curl)(?=[ "',])|m(?:ysql|ariadb))[^\n;|]{0,120}?[ "']-(?(1)(?:[A-Za-z]{0,8}u|-(?:proxy-)?"""
-                   rb"""user)[ "',=]{0,4}[^\s:"']{1,64}:|p(?!%b)["']?(?!,))((?:[^\s"'\\]|\\(?![\\"'nrt]))+)""" % _END)
+# Anthropic, npm, Vault.
+_ISSUED = re.compile(rb"(?<![A-Za-z0-9])(?:(A[KS]IA(?:[A-Z0-9]{16}(?![A-Za-z0-9])|[A-Z0-9]{1,15}\Z))"
+                     rb"|(?:gh[oprsu]_|github_pat_|glpat-|AIza|xox[abeprs]-|sk-(?:ant|proj)-|npm_|GOCSPX-|hvs\.)"
+                     rb"((?=[A-Za-z_-]{0,40}\d)[\w-]{16,}|[\w-]{1,40}+\Z)"
+                     rb"|(?:whsec_|ya29\.)((?=[^\s\d]{0,40}\d)[\w.+/=-]{16,}|[\w.+/=-]{1,40}+\Z))"
+                     rb"|(?<=\b[rs])k_live_(\w{16,}|\w{1,15}\Z)")
+
+
+def _argv(command: bytes, option: bytes) -> re.Pattern[bytes]:
+    """Match an option of a command's that a password stands behind."""
+    return re.compile(rb"""%b[^\n;|]{0,120}?[ "']-%b((?:[^\s"'\\]|\\(?![\\"'nrt]))+)""" % (command, option))
+
+
+_SLASH = rb"(?:\\?/|%b2f)" % _HEX
+_WEBHOOK = re.compile(rb"oks\.slack\.com%b[a-z]+%b((?:\w|%b)+)" % (_SLASH, _SLASH, _SLASH))
+# Of Go, user:password@tcp(host:3306)/, and of Oracle, user/password@//host.
+_DSN = rb""":(?<!::)([^\s"']{1,128}?)@(?:tcp|unix)\(""", rb"""/([^\s\\"'/@]{1,128}+)@//"""
 _RULES = (
-    *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd)", rb"s(?:ecret|ig|ess(?:ion)?[_-]?id)", rb"token", rb"key")),
+    *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd?|sk)", rb"s(?:ecret|ig|ess(?:ion)?[_-]?id)", rb"token",
+                                          rb"key")),
     _rule(rb"authorization", _assignment(rb"authorization", _HEADER_VALUE)),
-    _rule(rb"cookie", _assignment(rb"cookie2?", _COOKIES)),
+    _rule(rb"co(?:okie|nnect\.sid)", _assignment(rb"co(?:okie2?|nnect\.sid)", _COOKIES)),
     _rule(rb"bearer", re.compile(rb"bearer[ \t]+((?=[a-z._~+/-]{0,200}\d|[\w.~+/-]{32})[\w.~+/-]{8,}=*"
                                  rb"|[\w.~+/-]{1,31}+\Z)")),
     _rule(b"identified", re.compile(rb"identified (?:with \S+ )?by (?!'%b)%b" % (_END, _STRING)), trigger=b"ideiied"),
     _rule(rb"eyj", re.compile(rb"(eyJ(?:(?<![\w-]eyJ)|(?<=%[0-9A-F]{2}eyJ))(?:[\w-]{16,}+(?:\.[\w-]*+){0,4}"
                             rb"|[\w-]{1,15}+\Z))"), True),
-    *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-)", b"xox", b"k_live_",
-                                             rb"sk-(?:ant|proj)-", b"npm_")),
-    *(_rule(needle, _ARGV, True) for needle in (rb"curl", rb"m(?:ysql|ariadb)")),
+    *(_rule(head, _ISSUED, True) for head in (rb"a(?:[ks]ia|iza)", rb"g(?:h\w_|ithub_pat_|lpat-|ocspx-)", b"xox",
+                                             b"k_live_", rb"sk-(?:ant|proj)-", b"npm_", rb"hvs\.", b"whsec_")),
+    _rule(rb"ya29\.", _ISSUED, True, b"ya"),
+    _rule(rb"oks\.slack", _WEBHOOK),
+    *(_rule(command, _argv(command, option), True) for command, option in {
+        rb"curl(?![./])": rb"""(?:[A-Za-z]{0,8}u|-(?:proxy-)?user)[ "',=]{0,4}[^\s:"']{1,64}:""",
+        rb"m(?:ysql|ariadb)": rb"""p(?!%b)["']?(?!,)""" % _END,
+        rb"s(?:(hpass)|-cli)": rb"""(?(1)p[ "',]{0,4}|a[ "',]{1,4})""",
+        rb"openssl": rb"""(?:[kK]|pass(?:in|out)?)[ "',]{1,4}(?:pass:)?"""}.items()),
+    *(_rule(dsn, re.compile(dsn), trigger=trigger) for dsn, trigger in zip(_DSN, (b"@(?:cp|uix)", b"@"))),
     _rule(rb":\\?/\\?/", re.compile(rb""":\\?/\\?/[^\s/?#@:"'<>]{0,128}:([^\s/"'<>]{1,512})(?=@|\Z)"""), trigger=b"@"),
 )
 
@@ -4761,12 +4785,13 @@ def mask(data: bytes) -> bytes:
 
     Hidden: Authorization and cookie headers, bearer tokens, JWTs, values of password-, secret-, token-, key- and
     signature-like names (also lists, objects, XML elements and options of commands), tokens and key ids of well-known
-    vendors, passwords in URLs, private keys. A block's border may cut a private key: its full-width lines (64, 70, 76
-    characters), lines of 40 or more with nothing else on them, and the shorter one behind such a line are hidden
-    wherever they stand; that short one can show where a block begins with it, and lines of other widths where a syslog
-    head stands before them. Not hidden: a password of plain words in prose; an object's lines behind its first; what is
-    encoded twice; a URL's password where the URL itself is encoded; a bearer token of fewer than 8 characters; a quoted
-    value that begins as JSON goes on behind a string's end (`,"`).
+    vendors, passwords in URLs and in the DSNs of Go and Oracle, private keys. A block's border may cut a private key:
+    its full-width lines (64, 70, 76 characters), lines of 40 or more with nothing else on them, and the shorter one
+    behind such a line are hidden wherever they stand; that short one can show where a block begins with it, and lines
+    of other widths where a syslog head stands before them. Not hidden: a password of plain words in prose; an
+    object's lines behind its first; what is encoded twice; a URL's password where the URL itself is encoded; that of
+    a DSN cut before its host; a bearer token of fewer than 8 characters; a quoted value that begins as JSON goes on
+    behind a string's end (`,"`).
     """
     escaped = _ESCAPES[0].search(data) or b"\\" in data and _ESCAPES[1].search(data)
     low = (_WORDS.sub(_unescaped, data) if escaped else data).lower()
