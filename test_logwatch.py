@@ -8377,7 +8377,7 @@ class Masking(Case):
 
     def test_hostile_lines_take_linear_time_inside_one_long_line(self) -> None:
         for piece in HOSTILE_PIECES:
-            for head in (b'password="', b'"password":{', b'%41 ', b'@tcp( '):
+            for head in (b'password="', b'"password":{', b'%41 @tcp( '):
                 with self.subTest(piece, head=head):
                     times: list[float] = []
                     for size in (1 << 13, 1 << 16):
