@@ -2546,13 +2546,13 @@ def parse_any_cursor(text: str) -> Cursor | JournalCursor:
     return JournalCursor(text[1] == "a", entry)
 
 
-def journal_files(pattern: str, root: str = "") -> list[str]:
-    """The paths of the journal's files with such names; `root` is another machine's /. Raises OSError.
+def journal_files(pattern: str) -> list[str]:
+    """The paths of the journal's files with such names. Raises OSError.
 
     Not by glob, which finds nothing, and says nothing, where no descriptor is left.
     """
     found = []
-    for folder in (root + folder for folder in JOURNAL_FOLDERS if os.access(root + folder, os.R_OK | os.X_OK)):
+    for folder in (folder for folder in JOURNAL_FOLDERS if os.access(folder, os.R_OK | os.X_OK)):
         for machine in os.listdir(folder):
             with contextlib.suppress(NotADirectoryError, PermissionError, FileNotFoundError):
                 names = fnmatch.filter(os.listdir(f"{folder}/{machine}"), pattern)
@@ -6664,9 +6664,9 @@ def ran_as(uid: int, gids: frozenset[int]) -> str:
     return f"checked as {user_name(os.geteuid())} for {user_name(uid)} (uid {uid}; groups {_group_names(gids)})"
 
 
-def journal_findings(uid: int, gids: frozenset[int], root: str = "") -> list[Finding]:
+def journal_findings(uid: int, gids: frozenset[int]) -> list[Finding]:
     """Return why the system journal cannot be read; [] if it can, or if there is none."""
-    for name in sorted(journal_files("system.journal", root)):
+    for name in sorted(journal_files("system.journal")):
         why = why_unreadable(name, uid, gids)
         if why:
             return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))]

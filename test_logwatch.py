@@ -9710,11 +9710,12 @@ class Probed(LogrotateBox):
     def test_journal(self) -> None:
         os.makedirs(self.path('var/log/journal/0123'))
         path = self.log('var/log/journal/0123/system.journal', (0, ADM), 0o640)
-        self.assertEqual(logwatch.journal_findings(ME, frozenset({ADM}), self.box), [])
-        [found] = logwatch.journal_findings(ME, frozenset({9}), self.box)
-        self.assertIn('systemd-journal', found.fix)
-        os.unlink(path)
-        self.assertEqual(logwatch.journal_findings(ME, frozenset(), self.box), [])
+        with mock.patch.object(logwatch, 'JOURNAL_FOLDERS', (self.path('var/log/journal'),)):
+            self.assertEqual(logwatch.journal_findings(ME, frozenset({ADM})), [])
+            [found] = logwatch.journal_findings(ME, frozenset({9}))
+            self.assertIn('systemd-journal', found.fix)
+            os.unlink(path)
+            self.assertEqual(logwatch.journal_findings(ME, frozenset()), [])
 
     def test_check_puts_it_together_and_says_who_asked(self) -> None:
         os.chmod(self.box, 0o755)
