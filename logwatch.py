@@ -1699,7 +1699,7 @@ class Stream:
                 return mark._replace(prior=prior.size, prior_tail=tail_before(prior, prior.size))
         return mark
 
-    def start(self, index: int = 0) -> Mark:
+    def start(self, index: int) -> Mark:
         """The place before the first line of a file."""
         self.source(index)
         return self.with_prior(Mark(index, 0, b""))
@@ -1761,7 +1761,7 @@ def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[obje
         window = query.window(stream, index) if source else None
         if source and window:
             start = max(window[0], mark.offset if index == mark.number else 0)
-            place = stream.with_prior(Mark(index, 0, b"")).at
+            place = stream.start(index).at
             for block in forward(source, start, stream.budget, window[1], query.margin):
                 yield block, behind(0, block, index != active or isinstance(source, Packed)), place
 
@@ -1833,7 +1833,7 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
     size = 0
     first = last = place
     for index, (lines, head, tail) in all_batches_before(stream, query, place, found):
-        base = stream.with_prior(Mark(index, 0, b""))
+        base = stream.start(index)
         if not last:
             end = behind(index, tail, index != stream.active() or isinstance(stream.source(index), Packed))
             last = base.at(end.offset, end.tail)
@@ -4532,7 +4532,7 @@ class Tally:
 def read_tally(tally: Tally, stream: Stream, format_: Format, first: float) -> bool:
     """Count the next TALLY_LINES of a log, whose `first` line is of that time. Whether those were all."""
     if not tally.place:
-        place = stream.cursor(stream.start() if first >= tally.since else stream.end())
+        place = stream.cursor(stream.start(0) if first >= tally.since else stream.end())
         tally.place = place if stream.budget.stop == "complete" else ""
         return bool(tally.place) and first < tally.since
     page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
