@@ -118,6 +118,7 @@ NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate
 LINKS_MAX = 8                   # symbolic links on the way to the folder that logs are below
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
 FILES_MAX = 20_000              # directory entries that a listing looks at; a tree beyond that wants a narrower --log
+NAMES_EACH = 5                  # of entries that it has no use for: as many cost what one costs that it has
 LOOK_SECONDS = 0.5              # for logs that a listing missed, and again for what files hold; the rest is believed
 LISTING_SECONDS = 0.1           # of a slow listing: for ten times as long no unknown name has all listed again
 TIME_MAX = 4_000_000_000        # s since 1970, of a file's time: the year 2096
@@ -842,6 +843,7 @@ BINARY_NAME = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog|tallylog)(\.db)?|.*\.
                          re.DOTALL)
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY   # a FIFO would block without
 OPEN_FOLDER = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+LIST_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Rotation(NamedTuple):
@@ -908,7 +910,7 @@ def check_maker(name: str, maker: int, folder: int) -> None:
                          "logwatch.py --log NAME=GLOB, by the folder that it leads to")
 
 
-def enter(folder: int, path: str, links: int) -> int:
+def enter(folder: int, path: str, links: int, flags: int = OPEN_FOLDER) -> int:
     """A file descriptor of a folder, by its path from another one; so many symbolic links are followed at most."""
     here = os.open("/" if path.startswith("/") else ".", OPEN_FOLDER, dir_fd=folder)
     todo = [(name, -1) for name in path.split("/") if name][::-1]    # with a number: the maker of a link that ends here
@@ -932,7 +934,7 @@ def enter(folder: int, path: str, links: int) -> int:
             target = os.readlink("", dir_fd=entry)      # of what was looked at: no other can have taken its place
             parts = ["/"] * target.startswith("/") + [part for part in target.split("/") if part]
             todo += [(name, found.st_uid), *((part, -1) for part in reversed(parts))]
-        return os.dup(here)
+        return os.open(".", flags, dir_fd=here)
 
 
 def open_below(root: str, parts: Sequence[str]) -> int:
@@ -989,57 +991,65 @@ def finished(files: Sequence[File]) -> tuple[File, ...]:
 
 
 class Listing:
-    """What is below `root`, without what is more than FILES_MAX entries; `shut` has the folders that were not wholly
-    looked at, and why. A folder may have half of what is left of them: who fills one hides no other."""
+    """The `files` below `root`, down to `depth` folders below folders, by their parts, with what lstat(2) says.
 
-    def __init__(self, root: str) -> None:
-        self.root, self._left = root, FILES_MAX
+    Only names that are `wanted`, and no more than FILES_MAX of them, or NAMES_EACH times as many that are not; `shut`
+    has the folders that were not wholly looked at, and why. A folder's own entries may be half of what is left of that,
+    and so may all that is below each folder in it: who fills one hides no other. No link is followed below root.
+    """
+
+    def __init__(self, root: str, depth: int, wanted: Callable[[tuple[str, ...], str], bool]) -> None:
+        self.root, self._depth, self._wanted, self._left = root, depth, wanted, float(FILES_MAX)
+        self.files: list[tuple[tuple[str, ...], os.stat_result]] = []
         self.shut: dict[tuple[str, ...], Unreadable] = {}
+        self._look((), partial(enter, -1, root, LINKS_MAX, LIST_FOLDER))
 
-    def entries(self, parts: tuple[str, ...],
-                wanted: Callable[[os.DirEntry[str]], bool] = lambda entry: True) -> list[os.DirEntry[str]]:
-        """The entries of a folder that are wanted, by name."""
-        path, most = os.path.join(self.root, *parts), self._left // 2
+    def _look(self, parts: tuple[str, ...], opening: Callable[[], int]) -> None:
+        """Open a folder and look at all that is below it."""
         try:
-            with os.scandir(path) as entries:
-                found = filter(wanted, entries)
-                listed = sorted(itertools.islice(found, most), key=lambda entry: entry.name)
-                more = next(found, None)
+            folder = opening()
+            try:
+                self._list(parts, folder)
+            finally:
+                os.close(folder)
         except (FileNotFoundError, NotADirectoryError):     # since its own folder was listed
-            return []
+            pass
         except OSError as error:
-            self.shut[parts] = why_unopened(path, error)
-            return []
-        self._left -= len(listed)
-        if more:
+            self.shut[parts] = why_unopened(os.path.join(self.root, *parts), error)
+        except Unreadable as error:
+            self.shut[parts] = Unreadable(f"{quoted(self.root)}: {error.reason}", error.fix)
+
+    def _list(self, parts: tuple[str, ...], folder: int) -> None:
+        """Look at the entries of an open folder, by name, then into the folders. Raises OSError where names are all
+        that can be had of it."""
+        most = int(self._left / 2)
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, most * NAMES_EACH)]
+            more = next(entries, None)
+        wanted = sorted(name for name in names if self._wanted(parts, name))
+        if more or len(wanted) > most:
+            path = os.path.join(self.root, *parts)
             self.shut[parts] = Unreadable(f"{quoted(path)}: of more than {most} entries the rest is not looked at",
                                           f"logwatch.py --log NAME={quoted(os.path.join(path, 'NAME.log'))}")
-        if listed and not os.access(path, os.X_OK, effective_ids=True):
-            self.shut[parts] = why_denied(path)     # its names can be listed, and nothing more
-            return []
-        return listed
-
-    def file(self, parts: tuple[str, ...], entry: os.DirEntry[str], live: bool) -> list[File]:
-        """The File of an entry; none where it was renamed since it was listed."""
-        try:
-            found = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            self.shut[parts] = why_unopened(entry.path, error)
-            return []
-        return [File((*parts, entry.name), found.st_ino, found.st_size, known_time(found.st_mtime_ns),
-                     parse_rotation(entry.name).packing, live)]
+        self._left -= max(min(most, len(wanted)), len(names) / NAMES_EACH)
+        folders = []
+        for name in wanted[:most]:
+            with contextlib.suppress(FileNotFoundError):        # renamed since it was listed
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode) and len(parts) < self._depth:
+                    folders.append(name)
+                else:
+                    self.files.append(((*parts, name), found))
+        for name in folders:
+            self._left = rest = self._left / 2
+            self._look((*parts, name), partial(os.open, name, LIST_FOLDER, dir_fd=folder))
+            self._left += rest
 
 
-def list_folders(listing: Listing, parts: tuple[str, ...], patterns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The folders below a folder whose names match, one pattern a level."""
-    if not patterns:
-        yield parts
-        return
-    for entry in listing.entries(parts, lambda entry: fnmatch.fnmatchcase(entry.name, patterns[0])
-                                 and entry.is_dir(follow_symlinks=False)):
-        yield from list_folders(listing, (*parts, entry.name), patterns[1:])
+def file_of(parts: tuple[str, ...], found: os.stat_result, live: bool) -> File:
+    """A file as it was listed. One that is packed is not live, whatever its name."""
+    packing = parse_rotation(parts[-1]).packing
+    return File(parts, found.st_ino, found.st_size, known_time(found.st_mtime_ns), packing, live and not packing)
 
 
 def list_set(pattern: Pattern) -> Log:
@@ -1047,15 +1057,20 @@ def list_set(pattern: Pattern) -> Log:
 
     readdir(3) promises nothing about entries that are renamed meanwhile: two listings must agree.
     """
+    depth, begin = len(pattern.folders), re.split(r"[*?[.]", pattern.stem, maxsplit=1)[0]
+
     def matches(name: str) -> bool:
         return fnmatch.fnmatchcase(name, pattern.stem)
+
+    def wanted(parts: tuple[str, ...], name: str) -> bool:
+        if len(parts) < depth:
+            return fnmatch.fnmatchcase(name, pattern.folders[len(parts)])
+        # Most others begin otherwise, and to take a name apart takes 7 µs.
+        return name.startswith(begin) and (matches(name) or matches(parse_rotation(name).stem))
     before: set[tuple[object, ...]] | None = None
     for _ in range(RACES):
-        listing, files = Listing(pattern.root), list[File]()
-        for parts in list_folders(listing, (), pattern.folders):
-            for entry in listing.entries(parts, lambda entry: matches(entry.name)
-                                         or matches(parse_rotation(entry.name).stem)):
-                files += listing.file(parts, entry, matches(entry.name) and not parse_rotation(entry.name).packing)
+        listing = Listing(pattern.root, depth, wanted)
+        files = [file_of(parts, found, matches(parts[-1])) for parts, found in listing.files if len(parts) > depth]
         now: set[tuple[object, ...]] = {file[:2] for file in files}
         if now == before:
             break
@@ -1149,23 +1164,7 @@ def is_text(root: str, file: File) -> bool:
             return True
 
 
-UNLISTED = (("journal",), ("private",))
-
-
-def walk(listing: Listing) -> Iterator[File]:
-    """The regular files below a root, level by level. No link is followed.
-
-    Left out are the journal, and what systemd closes to all but services of DynamicUser=.
-    """
-    folders: collections.deque[tuple[str, ...]] = collections.deque([()])
-    while folders:
-        parts = folders.popleft()
-        for entry in listing.entries(parts):
-            if entry.is_file(follow_symlinks=False):
-                yield from listing.file(parts, entry, entry.name == parse_rotation(entry.name).stem)
-            elif entry.is_dir(follow_symlinks=False) and len(parts) < DEPTH_MAX and (
-                    *parts, entry.name) not in UNLISTED:
-                folders.append((*parts, entry.name))
+UNLISTED = (("journal",), ("private",))     # the journal, and what systemd closes to all but DynamicUser='s services
 
 
 class Catalogue:
@@ -1213,16 +1212,17 @@ class Catalogue:
         return log
 
     def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
-        """The rotation sets below log_root, and a Log with a problem for each folder that is closed
-        or too full."""
+        """The rotation sets below log_root, and a Log with a problem for each folder that is closed or too full."""
         root = self.config.log_root
-        listing = Listing(root)
+        listing = Listing(root, DEPTH_MAX, lambda parts, name: (*parts, name) not in UNLISTED)
         sets: dict[tuple[str, ...], list[File]] = {}
-        for file in walk(listing):
-            sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
+        for parts, found in listing.files:
+            if stat.S_ISREG(found.st_mode):
+                stem = parse_rotation(parts[-1]).stem
+                sets.setdefault((*parts[:-1], stem), []).append(file_of(parts, found, parts[-1] == stem))
         patterns = discovered_patterns(root, tuple(sorted(sets)))
-        found = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
-        return found, [Log(log_name(parts, ""), root, (), why) for parts, why in listing.shut.items()]
+        logs = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
+        return logs, [Log(log_name(parts, ""), root, (), why) for parts, why in listing.shut.items()]
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
