@@ -132,6 +132,8 @@ REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what
 REGEX_BYTES = 64 << 20          # address space of the child: REGEX_MAX of them and the server fit the unit's memory
 REGEX_CHARACTERS = 500          # of a pattern
 STATUSES_MAX = 40               # different ones that are counted of a log: each is a series; the rest by class, as 5xx
+COUNTED_MAX = 1_000             # logs that are counted, 50 kB of series each at most: those known longest
+TOLD_MAX = 100                  # logs that a health verdict tells of, 0.5 kB each; of the rest it gives the number
 TALLY_LINES = 5_000             # lines of a log that are counted at once, in 50 to 150 ms
 COUNT_SECONDS = 1.0             # for counting what was appended to all logs; the rest is counted the next time
 COUNT_PATIENCE = 2.0            # s that a scrape waits for that
@@ -512,7 +514,8 @@ LIMITS = (  # check, unit, bad below or above, warn, fail (0: never), what is co
     ("conntrack", "%", "above", 75, 95, "tracked connections of the limit"),
     ("oom", "min since the last", "below", 60, 0, "time since the last OOM kill"),
     ("clock", "min", "above", 180, 0, "time since the clock was last synchronised"),
-    ("errors", "%", "above", 5, 50, "responses with status 5xx in the access logs of the last 5 min"),
+    # Never fails by default: a client that provokes 5xx, or who may write to an access log, would stop the whole box.
+    ("errors", "%", "above", 5, 0, "responses with status 5xx in the access logs of the last 5 min"),
     ("error-lines", "per min", "above", 60, 0,
      "lines of severity err or worse of the last 5 min in log files; the journal is not counted"),
 )
@@ -805,8 +808,9 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
     if stat.S_ISDIR(entry.mode):
         return None if granted(real, entry, READ | ENTER) else _denied(real, entry, uid, gids, READ | ENTER)
     if not stat.S_ISREG(entry.mode):
-        return Finding(path, "is no regular file", "a link, folder, pipe or device is never opened as a log",
-                       f"logwatch.py --log NAME={quoted(os.path.realpath(real))}")
+        trusted = stat.S_ISLNK(entry.mode) and not entry.uid        # another's may lead to what only we may read
+        fix = f"logwatch.py --log NAME={quoted(os.path.realpath(real))}" if trusted else f"ls -l {quoted(real)}"
+        return Finding(path, "is no regular file", "a link, folder, pipe or device is never opened as a log", fix)
     if granted(real, entry, READ):
         return None
     if mine and allowed(entry, uid, frozenset(gid for gid in gids if not is_unmapped(gid)), READ):
@@ -3031,8 +3035,10 @@ def rotation_findings(path: str, stanzas: Sequence[Stanza], uid: int, gids: froz
         entry = os.lstat(path) if os.path.lexists(path) else None       # a missing one is why_unreadable()'s
         if not entry or entry.st_size < GROWN_BYTES or entry.st_mtime < time.time() - GROWING_SECONDS:
             return []
+        plain = re.fullmatch(r"[\w./@:+-]+", path, re.ASCII)     # of others logrotate would take a part for its own
         return [Finding(path, "grows for ever", "no logrotate stanza names it",
-                        f"write to /etc/logrotate.d/local:\n{_stanza(path, entry.st_uid)}")]
+                        f"write to /etc/logrotate.d/local:\n{_stanza(path, entry.st_uid)}" if plain else
+                        "have its writer take a name of letters, digits and . _ @ : + - for it and its folders")]
     findings = list(_habits(path, found))
     try:
         fate, lost = predict(path, found[0]), loss(path, found[0], uid, gids)
@@ -3293,11 +3299,9 @@ class Prober:
                 self._last = {point: self._last[point] for point in points if point in self._last}
             points = sorted(points, key=self._turn)
             deadline = time.monotonic() + STATVFS_DEADLINE
-            while (waiting := [point for point in points if point not in answers]) and time.monotonic() < deadline:
-                if len(self.stuck) >= STUCK_MAX:
-                    waiting = [point for point in waiting if point in local]
-                    if not waiting:
-                        break
+            while time.monotonic() < deadline and (waiting := [
+                    point for point in points if point not in answers and (
+                        len(self.stuck) < STUCK_MAX or point in local)]):
                 answers |= self._round(waiting)
             unasked = "was not asked, since other mounts do not answer"
             return {point: self._best(point, answers.get(point, unasked)) for point in points}
@@ -4168,6 +4172,7 @@ HELPS = {name: words for name, _, words in (line.partition(": ") for line in """
 logwatch_health_status: The verdict on a check: 0 pass, 1 warn, 2 fail.
 logwatch_log_bytes_total: Bytes appended to a log since logwatch knows it or was reloaded.
 logwatch_log_lines_total: Lines appended to a log since logwatch knows it or was reloaded, by severity.
+logwatch_logs_uncounted: Logs beyond those whose bytes and lines are counted.
 logwatch_http_responses_total: Responses in an access log since logwatch knows it or was reloaded, by status code.
 node_arp_entries: ARP entries by device
 node_boot_time_seconds: Node boot time, in unixtime.
@@ -5302,18 +5307,25 @@ def log_outlook(log: Log) -> Finding | None:
     return None
 
 
-def log_checks(logs: Sequence[Log]) -> Iterator[Check]:
-    """The check of logs that cannot be read, or soon will not be: one that was readable before rotation is the
+def log_warning(log: Log) -> Check | None:
+    """The check of a log that cannot be read, or soon will not be: one that was readable before rotation is the
     classic."""
-    found = [(log.name, log_problem(log), log_outlook(log)) for log in logs]
-    for name, problem, outlook in found:
-        if problem:
-            fix = f"; {problem.fix}" if problem.fix else ""
-            yield Check("logs", name, 1.0, "", "warn", "", f"log {name} cannot be read: {problem.reason}{fix}")
-        elif outlook:
-            yield Check("logs", name, 0.0, "", "warn", "", f"log {name} {outlook.what}: {outlook.why}; {outlook.fix}")
-    if not any(problem or outlook for _, problem, outlook in found):
-        yield Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")
+    if problem := log_problem(log):
+        fix = f"; {problem.fix}" if problem.fix else ""
+        return Check("logs", log.name, 1.0, "", "warn", "", f"log {log.name} cannot be read: {problem.reason}{fix}")
+    if lost := log_outlook(log):
+        return Check("logs", log.name, 0.0, "", "warn", "", f"log {log.name} {lost.what}: {lost.why}; {lost.fix}")
+    return None
+
+
+def log_checks(logs: Sequence[Log]) -> list[Check]:
+    """The check of logs, with a row for each that is not well."""
+    rows = list(filter(None, map(log_warning, logs)))
+    if not rows:
+        return [Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")]
+    more = len(rows) - TOLD_MAX
+    rest = Check("logs", "", more, "", "warn", "", f"{more} more logs cannot be read, or soon will not be: see /logs")
+    return rows[:TOLD_MAX] + [rest] * (more > 0)
 
 
 def survey_of(recall: Recall, log: Log) -> Survey:
@@ -5343,6 +5355,7 @@ class Site:
         self._health = Health(self.host, config.limits)
         self._verdict: Verdict | None = None
         self.tallies: dict[str, Tally] = {}
+        self.uncounted = 0          # logs beyond COUNTED_MAX
         self._rates = Rates()
         self._logs: list[Log] = []
         self._looked = math.inf     # s since 1970, at the last look at what logs there are: there was none
@@ -5351,32 +5364,25 @@ class Site:
                             for name in ("logs", "errors", "error-lines")]
         self._verdict_until = 0.0
         self._lock = threading.Lock()
-        self._watches: dict[str, Watch] = {}
-        self._followed: dict[str, tuple[Log, object]] = {}
+        self.watch = functools.lru_cache(maxsize=2 * FOLLOWERS_MAX)(lambda name: Watch(partial(self._look, name, [])))
         self.streams = threading.BoundedSemaphore(FOLLOWERS_MAX)
         # A client's streams read as few at a time as its other requests do, or they would be the way round that.
         self.turn = functools.lru_cache(maxsize=PEERS_MAX)(lambda owner: threading.Semaphore(WORKERS_SHARE))
         self.stopping = threading.Event()
 
-    def watch(self, name: str) -> Watch:
-        """The watch on a log's files."""
-        return self._watches.setdefault(name, Watch(lambda: self._look(name)))
-
-    def _look(self, name: str) -> object:
-        """What changes with a log, looked at for followers."""
-        known = self._followed.get(name)
-        if known and newest_state(known[0]) == known[1]:
-            return known[1]
+    def _look(self, name: str, followed: list[tuple[Log, object]]) -> object:
+        """What changes with a log, looked at for followers; `followed` has the log, and what that was, of last time."""
+        if followed and newest_state(followed[0][0]) == followed[0][1]:
+            return followed[0][1]
         try:
             if name in self.journals:
                 return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
             log = self.catalogue.find(name)             # listed again only when something has changed
         except (Problem, OSError, MemoryError) as error:    # it may pass, and then something else has changed as well
-            if known:
-                self._followed[name] = known[0], newest_state(known[0])
+            followed[:] = [(log, newest_state(log)) for log, _ in followed]
             return str(error)
         state = newest_state(log)
-        self._followed[name] = log, state
+        followed[:] = [(log, state)]
         return state
 
     def count_logs(self) -> None:
@@ -5385,7 +5391,12 @@ class Site:
         budget, before, self._looked = Budget(COUNT_SECONDS), self._looked, int(time.time())    # logs have whole s
         self._logs = self.catalogue.logs()
         latest = max((tally.took for tally in self.tallies.values()), default=0.0)
-        rows = [(self.tallies.setdefault(log.name, Tally(before, latest)), log) for log in self._logs]
+        known = {log.name: log for log in self._logs}
+        kept = {name: tally for name, tally in self.tallies.items() if name in known}
+        fresh = [name for name in known if name not in kept][:COUNTED_MAX - len(kept)]
+        self.tallies = kept | {name: Tally(before, latest) for name in fresh}
+        self.uncounted = len(known) - len(self.tallies)
+        rows = [(tally, known[name]) for name, tally in self.tallies.items()]
         # Who took least time until now is first, and a new one last: logs that take all of it take it from each other.
         for tally, log in sorted(rows, key=lambda row: row[0].took):
             if log.files and tally.seen != log.files and budget.spend(0):
@@ -5397,8 +5408,6 @@ class Site:
         if budget.stop == "complete":
             for tally, _ in rows:
                 tally.took = 0.0
-        for name in self.tallies.keys() - {log.name for log in self._logs}:
-            del self.tallies[name]
         self._counted = time.monotonic()
 
     def judge_logs(self) -> None:
@@ -5804,8 +5813,9 @@ def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
     facts = Facts(site.host)
     LOOKER.do(site.count_logs, COUNT_PATIENCE)
-    counted = [sample for sample in tally_samples(dict(site.tallies)) if may_see(request, dict(sample[1])["log"])]
-    return reply("metrics", render(collect(facts, site.verdict(facts)) + counted))
+    counted = [sample for sample in tally_samples(site.tallies) if may_see(request, dict(sample[1])["log"])]
+    uncounted: Sample = "logwatch_logs_uncounted", (), site.uncounted
+    return reply("metrics", render([*collect(facts, site.verdict(facts)), uncounted, *counted]))
 
 
 class Route(NamedTuple):
@@ -5899,9 +5909,7 @@ def method_problem(method: str) -> Problem:
 
 def close_body(body: bytes | Iterable[bytes]) -> None:
     """Release what a body holds that nobody will read."""
-    close = getattr(body, "close", None)
-    if close:
-        close()
+    getattr(body, "close", lambda: None)()
 
 
 class Application:
@@ -6484,9 +6492,7 @@ class Server:
             connection.owner = peer_key(request.peer)
             self._lend(connection)
             return False
-        try:
-            self._work(connection)
-        except OSError:
+        if isinstance(self.application.guard(partial(self._work, connection)), Response):     # an error
             connection.keep = False
         if connection.keep and not connection.sending:      # who does not take a small answer at once is not waited for
             return True
@@ -6539,8 +6545,8 @@ class Server:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
         line = head.partition(b"\r\n")[0].partition(b"?")[0].decode("latin-1")
         connection.sending = Sending(problem_response(problem), connection.peer, line, False, time.monotonic())
+        self.application.guard(partial(self._work, connection))
         with contextlib.suppress(OSError):
-            self._work(connection)
             connection.sock.shutdown(socket.SHUT_WR)        # so that a reset does not overtake the answer
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
@@ -6609,6 +6615,8 @@ class Server:
         self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={now_us}")
         try:
             application = self._make()
+            if gone := set(self.application.site.config.sources) - set(application.site.config.sources):
+                raise ConfigError(f"{min(gone)} is gone, and with it what it allowed; a restart does without it")
         except ConfigError as error:
             write_stderr(f"logwatch: configuration not reread, the old one stays: {' '.join(str(error).split())}\n")
         else:
