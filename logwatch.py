@@ -3339,14 +3339,15 @@ class Prober:
     def _work(self) -> None:
         while True:
             points, found, done = self._jobs.get()
-            for point in points:
-                answer = self._usage(point)
-                with self._lock:
-                    self._last[point] = time.monotonic(), answer
-                    if self.stuck.pop(point, None) is not None:      # the caller has given up on this thread
-                        return
-                    found[point] = answer
+            if not all(self._is_awaited(point, self._usage(point), found) for point in points):
+                return
             done.release()
+
+    def _is_awaited(self, point: str, answer: Answer, found: dict[str, Answer]) -> bool:
+        """Note an answer. False where it came so late that the caller has given up on this thread."""
+        with self._lock:
+            self._last[point], found[point] = (time.monotonic(), answer), answer
+            return self.stuck.pop(point, None) is None
 
     def _usage(self, point: str) -> Answer:
         begin = time.monotonic()

@@ -637,10 +637,11 @@ class TheSource(unittest.TestCase):
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
-        lengths = {node.name: body_length(node, self.code) for node in self.nodes(*FUNCTIONS)}
+        functions = {f'{node.name} at {node.lineno}': node for node in self.nodes(*FUNCTIONS)}
+        lengths = {name: body_length(node, self.code) for name, node in functions.items()}
         self.assertLessEqual(statistics.median(lengths.values()), 10)
         self.assertEqual({name: length for name, length in lengths.items() if length > 50}, {})
-        depths = {node.name: depth(node) for node in self.nodes(*FUNCTIONS)}
+        depths = {name: depth(node) for name, node in functions.items()}
         self.assertEqual({name: deep for name, deep in depths.items() if deep > 3}, {})
 
     def test_no_name_is_used_above_the_place_that_defines_it(self) -> None:
