@@ -60,7 +60,6 @@ import hashlib
 import hmac
 import html
 import http
-import io
 import ipaddress
 import itertools
 import json
@@ -3382,12 +3381,12 @@ class Host:
         self.tables = [name for name in ("mountinfo", "1/mountinfo") if os.access(f"{proc}/{name}", os.R_OK)]
         self._mounts: tuple[bytes, Mounts] | None = None
         self._kept: tuple[int, dict[str, Any]] = (0, {})           # see kept()
-        self._files: dict[str, io.FileIO] = {}                     # of PROC, as many as there are names in the code
+        self._files: dict[str, tuple[int, str, int]] = {}          # of PROC, open, as many as the code has names
         self._reading = threading.Lock()
 
     def __del__(self) -> None:
-        for file in self._files.values():       # a reload makes a new host; requests in hand may still use this one
-            file.close()
+        for file, *_ in self._files.values():   # a reload makes a new host; requests in hand may still use this one
+            os.close(file)
 
     def kept(self, minute: int) -> dict[str, Any]:
         """What was looked up in this minute, and is good for all of it."""
@@ -3414,19 +3413,21 @@ class Host:
         """A file below PROC, whole; below net/, that of the host's network.
 
         It stays open: the kernel takes longer to open one than to write its text, 60 µs below net/; after an error, as
-        when its module was unloaded, it is opened anew. For each read the kernel goes through its whole table of UDP
-        sockets: less than half a page of them was the end.
+        when its module was unloaded, it is opened anew. A read gives a page of whole lines, so one of less than half of
+        that was the last, but where lines may be so long; to say that UDP has no more, all sockets are gone through.
         """
         with self._reading:
-            folder = self._network if name.startswith("net/") and not self.bound else self.proc
-            file = self._files.pop(name, None) or self._open(f"{folder}/{name}")
-            data = self._whole(file, PAGE_SIZE // 2 if name.startswith("net/udp") else 1)
-            self._files[name] = file
+            known = self._files.pop(name, None)
+            if not known:
+                path = f"{self._network if name.startswith('net/') and not self.bound else self.proc}/{name}"
+                known = self._open(path), path, 1 if name.endswith(("mountinfo", "schedstat")) else PAGE_SIZE // 2
+            data = self._whole(*known)
+            self._files[name] = known
             return data
 
     def read_sys(self, name: str) -> str:
-        """A file below SYS, without the newline at its end."""
-        return self.slurp(f"{self.sys}/{name}").decode(errors="replace").rstrip("\n")
+        """A file below SYS, without the newline at its end: each gives all it has at once."""
+        return self.slurp(f"{self.sys}/{name}", READ_BYTES).decode(errors="replace").rstrip("\n")
 
     def mounts(self) -> Mounts:
         """The host's mounts. Parsed again only when its table has changed: the own one follows by propagation."""
@@ -3437,10 +3438,12 @@ class Host:
             self._mounts = table, compare_mounts(f"{self.proc}/{source}", table, own)
         return self._mounts[1]
 
-    def slurp(self, path: str) -> bytes:
+    def slurp(self, path: str, least: int = 1) -> bytes:
         """A file, whole."""
-        with self._open(path) as file:
-            return self._whole(file)
+        file = self._open(path)
+        data = self._whole(file, path, least)
+        os.close(file)
+        return data
 
     @functools.cached_property
     def _network(self) -> str:
@@ -3457,23 +3460,26 @@ class Host:
             raise Hidden("hidden by PrivateNetwork=")
         return self.proc
 
-    def _open(self, path: str) -> io.FileIO:
+    def _open(self, path: str) -> int:
         """A file, open."""
         try:
-            return io.FileIO(path)
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise self._why(path, error) from error
 
-    def _whole(self, file: io.FileIO, least: int = 1) -> bytes:
-        """All of an open file, as it is now; a read that gives less than `least` bytes was the last one."""
+    def _whole(self, file: int, path: str, least: int) -> bytes:
+        """All of an open file, as it is now; a read that gives less than `least` bytes was the last one. An error
+        closes it."""
         try:
             data = b""
-            while len(piece := os.pread(file.fileno(), READ_BYTES, len(data))) >= least:
+            while len(piece := os.pread(file, READ_BYTES, len(data))) >= least:
                 data += piece
             return data + piece
-        except OSError as error:
-            file.close()
-            raise self._why(str(file.name), error) from error
+        except BaseException as error:
+            os.close(file)
+            if isinstance(error, OSError):
+                raise self._why(path, error) from error
+            raise
 
     def _why(self, path: str, error: OSError) -> Hidden:
         """Name what takes a file away, as far as the outside of it tells."""

@@ -6599,11 +6599,11 @@ class HiddenFacts(HostCase):
         self.assertNotIn('node_filesystem_size_bytes', self.metrics(host))      # node_exporter leaves overlay out
 
     def test_a_denied_file_is_denied(self) -> None:
-        with mock.patch('io.FileIO', side_effect=PermissionError(13, 'Permission denied')):
+        with mock.patch('os.open', side_effect=PermissionError(13, 'Permission denied')):
             self.assertRaisesRegex(logwatch.Hidden, 'denied: this user may not read .*/stat', self.host().read, 'stat')
 
     def test_a_want_of_descriptors_is_no_fault_of_the_kernel(self) -> None:
-        with mock.patch('io.FileIO', side_effect=OSError(24, 'Too many open files')):
+        with mock.patch('os.open', side_effect=OSError(24, 'Too many open files')):
             self.assertRaisesRegex(logwatch.Hidden, '/stat: Too many open files', self.host().read, 'stat')
 
     def test_what_is_absent_or_seldom_changes_is_read_again_in_the_next_minute(self) -> None:
@@ -6617,13 +6617,13 @@ class HiddenFacts(HostCase):
             pid_max.write_text('99\n')
 
     def test_psi_off_is_said(self) -> None:
-        with mock.patch('io.FileIO'), mock.patch('os.pread', side_effect=OSError(95, 'Operation not supported')):
+        with mock.patch('os.pread', side_effect=OSError(95, 'Operation not supported')):
             self.assertRaisesRegex(logwatch.Hidden, 'switched off in this kernel', self.host().read, 'pressure/cpu')
 
     def test_a_file_of_a_module_that_was_unloaded_and_loaded_again_is_opened_anew(self) -> None:
         host = self.host({'x': ''})
-        with (mock.patch('os.pread', side_effect=[b'1', b'', b'2', b'', OSError(5, 'Input/output error'), b'3', b'']),
-              mock.patch('io.FileIO', wraps=io.FileIO) as opened):
+        with (mock.patch('os.pread', side_effect=[b'1', b'2', OSError(5, 'Input/output error'), b'3']),
+              mock.patch('os.open', wraps=os.open) as opened):
             self.assertEqual((host.read('x'), host.read('x')), (b'1', b'2'))
             self.assertRaisesRegex(logwatch.Hidden, 'Input/output error', host.read, 'x')
             self.assertEqual((host.read('x'), opened.call_count), (b'3', 2))
@@ -6634,10 +6634,9 @@ class HiddenFacts(HostCase):
         for name in ('x', 'net/udp', 'x'):
             self.assertEqual(host.read(name).decode(), text)
         pages = [b'a' * 4000, b'b' * 3000, b'c' * 100]      # as seq_file gives whole records of a page
-        with mock.patch('os.pread', side_effect=[*pages, b'']):
-            self.assertEqual(host.read('x'), b''.join(pages))
-        with mock.patch('os.pread', side_effect=pages):
-            self.assertEqual(host.read('net/udp'), b''.join(pages))
+        for name, reads in (('x', pages), ('net/udp', pages), ('self/mountinfo', [*pages, b'd' * 3000, b''])):
+            with mock.patch('os.pread', side_effect=reads):
+                self.assertEqual(host.read(name), b''.join(reads))
 
     def test_a_host_that_is_gone_holds_no_file_open(self) -> None:
         def opened() -> list[str]:
