@@ -872,8 +872,6 @@ def parse_rotation(name: str) -> Rotation:
 def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
     """The files of a set, oldest first: by number or by date where all rotated ones have it, else by time."""
     listed = [(parse_rotation(file.parts[-1]), file) for file in files]
-    if len(listed) < 2:
-        return tuple(file for _, file in listed)
     rotated = [rotation for rotation, file in listed if not file.live]
     numbered = all(rotation.number.isdigit() for rotation in rotated)
     dated = all(rotation.date for rotation in rotated)
@@ -988,6 +986,8 @@ def known_time(nanoseconds: int) -> int:
 def finished(files: Sequence[File]) -> tuple[File, ...]:
     """The files of a set, oldest first, without those that a compressor still writes: it removes the plain file
     last."""
+    if len(files) < 2:
+        return tuple(files)
     names = {file.parts for file in files}
     return rotation_order(file for file in files if not file.packing or (
         *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
@@ -5820,9 +5820,9 @@ def answer_metrics(site: Site, request: Request, args: Args) -> Response:
     """/metrics: node_exporter's names, Prometheus text 0.0.4."""
     facts = Facts(site.host)
     LOOKER.do(site.count_logs, COUNT_PATIENCE)
-    counted = [sample for sample in tally_samples(site.tallies) if may_see(request, dict(sample[1])["log"])]
+    counted = {name: tally for name, tally in site.tallies.items() if may_see(request, name)}
     uncounted: Sample = "logwatch_logs_uncounted", (), site.uncounted
-    return reply("metrics", render([*collect(facts, site.verdict(facts)), uncounted, *counted]))
+    return reply("metrics", render([*collect(facts, site.verdict(facts)), uncounted, *tally_samples(counted)]))
 
 
 class Route(NamedTuple):
