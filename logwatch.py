@@ -3397,14 +3397,12 @@ class Host:
     def recall(self, name: str, minute: int) -> bytes:
         """A file below PROC, where it changes seldom, or is absent, as it was this minute."""
         kept = self.kept(minute)
-        data = kept.get(name)
-        if data is None:
-            try:
-                data = self.read(name)
-            except Absent as error:
-                data = str(error)
-            if name in SELDOM or isinstance(data, str):
-                kept[name] = data
+        try:
+            data = kept.get(name) or self.read(name)
+        except Absent as error:
+            data = str(error)
+        if name in SELDOM or isinstance(data, str):
+            kept[name] = data
         if isinstance(data, str):
             raise Absent(data)
         return cast(bytes, data)
@@ -3515,6 +3513,13 @@ class Facts:
             return self.get(name, parse)
         except Hidden:
             return None
+
+    def keep(self, name: str, make: Callable[[], T]) -> T:
+        """What make() says, once a minute: for what changes seldom, and costs more to ask than it is worth."""
+        kept = self.host.kept(self.minute)
+        if name not in kept:
+            kept[name] = make()
+        return cast(T, kept[name])
 
     def integers(self, name: str) -> list[int]:
         """A file of whole numbers, such as those of PROC/sys."""
@@ -3870,10 +3875,7 @@ def memory_limits(host: Host) -> list[tuple[str, int]]:
 
 def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
     """cgroup v2 path, limit, use without page cache, of the groups with a limit."""
-    kept = facts.host.kept(facts.minute)
-    if "memory.max" not in kept:
-        kept["memory.max"] = memory_limits(facts.host)
-    for group, limit in kept["memory.max"]:
+    for group, limit in facts.keep("memory.max", partial(memory_limits, facts.host)):
         with contextlib.suppress(*UNKNOWN):
             lines = facts.host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines()
             cache = dict(line.split() for line in lines)
@@ -4332,18 +4334,20 @@ def quiet(host: Host, name: str) -> str:
         return ""
 
 
+def quiet_files(host: Host, folder: str, files: Iterable[str]) -> dict[str, str]:
+    """Some files of a folder of SYS, by their names."""
+    return {file: quiet(host, f"{folder}/{file}") for file in files}
+
+
 def collect_netclass(facts: Facts) -> Iterator[Sample]:
     """/sys/class/net shows the network of this process: if the host has more devices than that, it is another one."""
     devices = sorted(os.listdir(f"{facts.host.sys}/class/net"))
     if not set(facts.get("net/dev", parse_net_dev)) <= set(devices):
         raise Hidden("hidden by PrivateNetwork=")
-    kept = facts.host.kept(facts.minute)
     for device in devices:
-        folder = f"class/net/{device}"
-        if folder not in kept:      # a file of sysfs costs 10 µs
-            kept[folder] = {file: quiet(facts.host, f"{folder}/{file}") for file in NETWORK_FACTS}
-        text = kept[folder] | {file: quiet(facts.host, f"{folder}/{file}") for file in NETWORK_STATE}
-        label = (("device", device),)
+        label, folder = (("device", device),), f"class/net/{device}"
+        text = (facts.keep(folder, partial(quiet_files, facts.host, folder, NETWORK_FACTS))
+                | quiet_files(facts.host, folder, NETWORK_STATE))
         yield "node_network_up", label, int(text["operstate"] == "up")
         for file, (name, factor) in NETCLASS.items():
             if text[file] and text[file] != "-1":      # a speed that is not known
@@ -4406,19 +4410,23 @@ def collect_hwmon(facts: Facts) -> Iterator[Sample]:
                 yield metric, labels, int(text) * factor
 
 
+def disk_labels(host: Host, major: str, minor: str, device: str) -> Labels:
+    """What udev knows of a disk. `rotational` is empty where it is not known; node_exporter says 0 then."""
+    data = b""
+    with contextlib.suppress(Hidden):       # udev does not run in a container
+        data = host.slurp(f"{host.root}/run/udev/data/b{major}:{minor}")
+    known = dict(re.findall("(?m)^E:(.+?)=(.*)$", data.decode(errors="replace")))
+    serials = filter(None, map(known.get, ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")))
+    rotational = quiet(host, f"block/{device.replace('/', '!')}/queue/rotational")
+    return (("device", device), ("major", major), ("minor", minor), *(
+        (label, known.get(f"ID_{label.upper()}", "")) for label in ("path", "wwn", "model", "revision")),
+        ("serial", next(serials, "")), ("rotational", rotational))
+
+
 def collect_disk_info(facts: Facts) -> Iterator[Sample]:
-    """What udev knows of disks. `rotational` is empty where it is not known; node_exporter says 0 then."""
-    for major, minor, device, *_ in facts.get("diskstats", parse_table):
-        if not SKIP_DISK.match(device):
-            data = b""
-            with contextlib.suppress(Hidden):       # udev does not run in a container
-                data = facts.host.slurp(f"{facts.host.root}/run/udev/data/b{major}:{minor}")
-            known = dict(re.findall("(?m)^E:(.+?)=(.*)$", data.decode(errors="replace")))
-            serials = filter(None, map(known.get, ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")))
-            rotational = quiet(facts.host, f"block/{device.replace('/', '!')}/queue/rotational")
-            yield "node_disk_info", (("device", device), ("major", major), ("minor", minor), *(
-                (label, known.get(f"ID_{label.upper()}", "")) for label in ("path", "wwn", "model", "revision")),
-                ("serial", next(serials, "")), ("rotational", rotational)), 1
+    """The disks there are now, and what was known of each this minute."""
+    for disk in (row[:3] for row in facts.get("diskstats", parse_table) if not SKIP_DISK.match(row[2])):
+        yield "node_disk_info", facts.keep(f"disk {disk}", partial(disk_labels, facts.host, *disk)), 1
 
 
 def collect_thermal_zone(facts: Facts) -> Iterator[Sample]:
@@ -4451,10 +4459,10 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "netclass": collect_netclass, "process": collect_process, "sockstat": collect_sockstat,
     "system": collect_system, "thermal_zone": collect_thermal_zone,
     "disk_info": collect_disk_info,
-    "time": lambda facts: (     # clocksource0 is the only one that any kernel has
+    "time": lambda facts: facts.keep("time", lambda: [      # clocksource0 is the only one that any kernel has
         (f"node_time_clocksource_{state}_info", (("device", "0"), ("clocksource", name)), 1)
         for state in ("available", "current") for name in
-        facts.host.read_sys(f"devices/system/clocksource/clocksource0/{state}_clocksource").split()),
+        facts.host.read_sys(f"devices/system/clocksource/clocksource0/{state}_clocksource").split()]),
     "diskstats": lambda facts: columns("device", DISK_COLUMNS, (
         (row[2], map(int, row[3:])) for row in facts.get("diskstats", parse_table) if not SKIP_DISK.match(row[2]))),
     "entropy": numbers("entropy_available_bits=sys/kernel/random/entropy_avail",
