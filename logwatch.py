@@ -3075,7 +3075,7 @@ VEILED = ("/home", "/root", "/run/user")      # what ProtectHome covers
 MAY_HANG = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|afs|gluster|lustre|virtiofs|ocfs|gfs|davfs")      # asked last
 MOUNT_LINE = re.compile(rb"^(\d+) (\d+) (\d+:\d+) \S+ (\S+) (\S+) (?:\S+ )*?- (\S+) (\S*) (\S*)$", re.MULTILINE)
 OCTAL = re.compile(rb"\\([0-7]{3})")
-MEMINFO_LINE = re.compile(r"^(.+): *(\d+)( kB)?$", re.MULTILINE)
+MEMINFO_LINE = re.compile(r"^(\S+): *(\d+)( kB)?$", re.MULTILINE)
 KEPT_NAME = re.compile(       # of vmstat, netstat, snmp and snmp6, as node_exporter
     r"oom_kill|(pgpg|pswp|pg.*fault).*|"
     r".*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)|"
@@ -3156,8 +3156,8 @@ def parse_meminfo(data: bytes) -> dict[str, int]:
 
 def parse_pressure(data: bytes) -> Pressure:
     """/proc/pressure/* → {'some': {'avg10': percent, 'avg60': …, 'avg300': …, 'total': µs}, 'full': …}."""
-    return {who: {key: float(value) for key, value in (pair.split("=") for pair in pairs)}
-            for who, *pairs in parse_table(data)}
+    rows = parse_table(data.replace(b"=", b" "))
+    return {row[0]: dict(zip(row[1::2], map(float, row[2::2]))) for row in rows}
 
 
 @functools.lru_cache(maxsize=256)
@@ -3190,7 +3190,7 @@ def parse_net_dev(data: bytes) -> dict[str, list[int]]:
 def parse_conntrack(data: bytes) -> list[dict[str, int]]:
     """/proc/net/stat/nf_conntrack, a row for each CPU."""
     names, *rows = parse_table(data)
-    return [dict(zip(names, (int(number, 16) for number in row))) for row in rows]
+    return [dict(zip(names, [int(number, 16) for number in row])) for row in rows]
 
 
 def unescape(raw: bytes) -> str:
@@ -3852,8 +3852,8 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
             yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
         ago = max(0.0, facts.now - last)
-        guess = SILENT_KERNEL.match(os.uname().release) and "errors=remount-ro" in mount.super_options
-        stopped = count and (went_readonly(mount, facts.mounts.exact) or guess and ago < facts.uptime)
+        stopped = count and (went_readonly(mount, facts.mounts.exact) or ago < facts.uptime and "errors=remount-ro"
+                             in mount.super_options and SILENT_KERNEL.match(os.uname().release))
         said = f"has {count} ext4 error{'s'[:count != 1]} on {device}, the last {span_words(ago)} ago"
         text = said if count else "has no ext4 errors"
         yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
@@ -4082,12 +4082,12 @@ def health_json(verdict: Verdict) -> dict[str, object]:
     """draft-inadarei-api-health-check-06. `status` and the reasons come first: some probes keep only 1 KiB."""
     when, output = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(verdict.time)), troubles(verdict)
     checks: dict[str, list[dict[str, object]]] = {}
-    for check in verdict.checks:
-        row = {"componentId": check.component, "componentType": "system", "status": check.status,
-               "observedValue": check.value, "observedUnit": check.unit, "limit": check.limit, "time": when,
-               "output": check.reason if check.status != "pass" or check.value is None else ""}
-        key = f'{check.name}:{"utilization" if check.name in UTILIZATION else "value"}'
-        checks.setdefault(key, []).append({name: value for name, value in row.items() if value != ""})
+    for name, component, value, unit, status, limit, reason in verdict.checks:
+        row = {"componentId": component, "componentType": "system", "status": status, "observedValue": value,
+               "observedUnit": unit, "limit": limit, "time": when,
+               "output": reason if status != "pass" or value is None else ""}
+        key = f'{name}:{"utilization" if name in UTILIZATION else "value"}'
+        checks.setdefault(key, []).append({member: said for member, said in row.items() if said != ""})
     return {"status": verdict.status, **({"output": output} if output else {}), "time": when,
             "description": f"health of {verdict.host}", "notes": list(verdict.visibility), "checks": checks}
 
@@ -5031,7 +5031,8 @@ MEDIA = {
     "metrics": "text/plain; version=0.0.4; charset=utf-8",
     "health": "application/health+json",
 }
-JSON = json.JSONEncoder(separators=(",", ":")).encode      # ASCII only: escapes C0, DEL, C1, bidi and U+2028
+# ASCII only: escapes C0, DEL, C1, bidi and U+2028. What it is given are trees.
+JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def parse_accept(text: str) -> list[tuple[str, float]]:
