@@ -3496,8 +3496,7 @@ class Facts:
     """One moment of a host, for checks and collectors: each file is read and parsed once, when first asked for."""
 
     def __init__(self, host: Host, now: float | None = None) -> None:
-        self.host = host
-        self.now = time.time() if now is None else now
+        self.host, self.now = host, time.time() if now is None else now
         self.minute = int(self.now // 60)
         self._parsed: dict[str, object] = {}
 
@@ -3826,8 +3825,7 @@ def check_inodes(facts: Facts, health: Health) -> Iterator[Check]:
 
 def went_readonly(mount: Mount, exact: bool) -> bool:
     """Whether an error made a file system read-only: emergency_ro says so, or `ro` in the super block alone."""
-    options = mount.super_options
-    return "emergency_ro" in options or (exact and "ro" in options and "rw" in mount.options)
+    return "emergency_ro" in mount.super_options or (exact and "ro" in mount.super_options and "rw" in mount.options)
 
 
 def check_readonly(facts: Facts, health: Health) -> Iterator[Check]:
@@ -3877,8 +3875,7 @@ def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
     """cgroup v2 path, limit, use without page cache, of the groups with a limit."""
     for group, limit in facts.keep("memory.max", partial(memory_limits, facts.host)):
         with contextlib.suppress(*UNKNOWN):
-            lines = facts.host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines()
-            cache = dict(line.split() for line in lines)
+            cache = dict(map(str.split, facts.host.read_sys(f"fs/cgroup{group}/memory.stat").splitlines()))
             used = int(facts.host.read_sys(f"fs/cgroup{group}/memory.current"))
             yield group, limit, max(0, used - int(cache["active_file"]) - int(cache["inactive_file"]))
 
@@ -4365,6 +4362,16 @@ def collect_sockstat(facts: Facts) -> Iterator[Sample]:
                 yield f"node_sockstat_{row[0][:-1]}_mem_bytes", (), int(value) * PAGE_SIZE
 
 
+def collect_udp_queues(facts: Facts) -> Iterator[Sample]:
+    """Bytes in queues. To list its sockets, the kernel goes through a table of 16384 buckets: not if there are none."""
+    for ip, six in (("v4", ""), ("v6", "6")):
+        counts = [row[:3] for row in facts.find(f"net/sockstat{six}", parse_table) or ()]
+        if table := [[]] if [f"UDP{six}:", "inuse", "0"] in counts else facts.find(f"net/udp{six}", parse_table):
+            queues = [row[4].split(":") for row in table[1:]]
+            for place, queue in enumerate(("tx", "rx")):
+                yield "node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[place], 16) for row in queues)
+
+
 def collect_conntrack(facts: Facts) -> Iterator[Sample]:
     """Connections tracked, and what became of packets, summed over all CPUs."""
     rows = facts.get("net/stat/nf_conntrack", parse_conntrack)
@@ -4444,12 +4451,11 @@ def collect_process(facts: Facts) -> Iterable[Sample]:
     user, system, started, virtual, resident = (int(fields[place]) for place in (11, 12, 19, 20, 21))
     # RLIM_INFINITY is -1 in Python, and 2⁶⁴-1 for all others
     files, space = (resource.getrlimit(kind)[0] % (1 << 64) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
-    start = facts.now - time.clock_gettime(time.CLOCK_BOOTTIME) + started / USER_HZ
     return plain("process_", {
         "cpu_seconds_total": (user + system) / USER_HZ, "resident_memory_bytes": resident * PAGE_SIZE,
         "virtual_memory_bytes": virtual, "virtual_memory_max_bytes": space, "max_fds": files,
         "open_fds": len(os.listdir(f"{facts.host.own}/fd")), "threads": threading.active_count(),
-        "start_time_seconds": round(start, 1)})
+        "start_time_seconds": round(facts.now - time.clock_gettime(time.CLOCK_BOOTTIME) + started / USER_HZ, 1)})
 
 
 COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
@@ -4489,10 +4495,7 @@ COLLECTORS: dict[str, Callable[[Facts], Iterable[Sample]]] = {
     "stat": lambda facts: plain("node_", {
         STAT_NAMES[name]: row[0] for name, row in facts.get("stat", parse_stat).items() if name in STAT_NAMES}),
     "timex": lambda facts: [("node_timex_sync_status", (), int(facts.now - (last_sync(facts) or 0) < SYNC_SECONDS))],
-    "udp_queues": lambda facts: (
-        ("node_udp_queues", (("queue", queue), ("ip", ip)), sum(int(row[4].split(":")[place], 16) for row in table[1:]))
-        for ip, file in (("v4", "net/udp"), ("v6", "net/udp6")) for table in [facts.find(file, parse_table)] if table
-        for place, queue in enumerate(("tx", "rx"))),
+    "udp_queues": collect_udp_queues,
     "vmstat": lambda facts: plain("node_vmstat_", facts.get("vmstat", parse_pairs)),
 }
 

@@ -5819,7 +5819,7 @@ PROC = {
     '1/net/dev': NET_DEV, '1/net/snmp': SNMP, '1/net/netstat': NETSTAT,
     '1/net/snmp6': 'Ip6InOctets \t5\nIcmp6InMsgs \t6\nUdp6InErrors 7\nIp6Unknown 1\n',
     '1/net/sockstat': 'sockets: used 229\n'
-                      'TCP: inuse 4 orphan 0 tw 4 alloc 17 mem 1\nUDP: inuse 0 mem 0\nUDPLITE: inuse 0\n'
+                      'TCP: inuse 4 orphan 0 tw 4 alloc 17 mem 1\nUDP: inuse 1 mem 0\nUDPLITE: inuse 0\n'
                       'RAW: inuse 0\nFRAG: inuse 0 memory 0\n', '1/net/sockstat6': 'TCP6: inuse 17\n',
     '1/net/softnet_stat':
         '0000000c 00000001 00000002 00000000 00000000 00000000 00000000 00000000 00000000 00000003 00000004\n',
@@ -6676,6 +6676,12 @@ class HiddenFacts(HostCase):
                                     'arp_entries nf_conntrack_entries softnet_processed_total'):
                     self.assertEqual(f'\nnode_{family}' in text, not hidden, family)
                 self.assertEqual(sample(text, 'node_scrape_collector_success{collector="netdev"}'), 0 if hidden else 1)
+
+    def test_udp_sockets_are_looked_through_only_where_there_are_any(self) -> None:
+        for inuse, queued in (('0', 0), ('1', 21), ('', 21)):
+            counts = f'UDP: inuse {inuse} mem 0\n' if inuse else 'TCP: inuse 4\n'
+            text = self.metrics(self.host({'1/net/sockstat': counts}))
+            self.assertEqual(sample(text, 'node_udp_queues{queue="tx",ip="v4"}'), queued)
 
     def test_what_the_hosts_network_lacks_is_not_served_from_the_own_one(self) -> None:
         host = self.host({'net/sockstat6': 'TCP6: inuse 17\n'}, without=('1/net/sockstat6',))
