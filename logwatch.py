@@ -3187,10 +3187,10 @@ def parse_net_dev(data: bytes) -> dict[str, list[int]]:
     return {name.strip(): list(map(int, numbers.split())) for name, _, numbers in rows}
 
 
-def parse_conntrack(data: bytes) -> list[dict[str, int]]:
-    """/proc/net/stat/nf_conntrack, a row for each CPU."""
+def parse_conntrack(data: bytes) -> dict[str, tuple[str, ...]]:
+    """/proc/net/stat/nf_conntrack → name: what each CPU has, in hexadecimal digits, as few of them are wanted."""
     names, *rows = parse_table(data)
-    return [dict(zip(names, [int(number, 16) for number in row])) for row in rows]
+    return dict(zip(names, zip(*rows)))
 
 
 def unescape(raw: bytes) -> str:
@@ -3935,13 +3935,14 @@ def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
     yield health.judge("oom", "", kills, "", text, ago)
 
 
-@functools.lru_cache(maxsize=4)
-def other_kernel(boot: str, running: str, minute: int) -> str:
-    """Which kernel would run after a reboot, in words, '' if the same one. Read once a minute.
+def other_kernel(root: str, running: str) -> str:
+    """Which kernel would run after a reboot, in words, '' if the same one.
 
     Only those of the running one's flavour count: one from outside, as some virtual machines have, runs again.
     """
-    names = [name.removeprefix("vmlinuz-") for name in sorted(os.listdir(boot)) if name.startswith("vmlinuz-")]
+    if not os.path.isdir(f"{root}/boot") or os.path.exists(f"{root}/run/systemd/container"):      # its host's runs
+        return ""
+    names = [name[8:] for name in sorted(os.listdir(f"{root}/boot")) if name.startswith("vmlinuz-")]
     numbers = {name: list(map(int, re.findall(r"\d+", FLAVOUR.sub("", name)))) for name in names
                if FLAVOUR.findall(name) == FLAVOUR.findall(running)}
     newest = max(numbers, default=running, key=lambda name: numbers[name])
@@ -3953,8 +3954,7 @@ def check_reboot(facts: Facts, health: Health) -> Iterator[Check]:
     """Debian's flag file, and where nobody writes that, a kernel in /boot that would run instead of the running one."""
     root, running = facts.host.root, os.uname().release
     reasons = ["/run/reboot-required is there"] if os.path.exists(f"{root}/run/reboot-required") else []
-    if os.path.isdir(f"{root}/boot") and not os.path.exists(f"{root}/run/systemd/container"):     # its host's runs
-        reasons += filter(None, [other_kernel(f"{root}/boot", running, facts.minute)])
+    reasons += filter(None, [facts.keep("kernel", partial(other_kernel, root, running))])
     text = "reboot needed: " + "; ".join(reasons) if reasons else "no reboot needed"
     yield Check("reboot", "", int(bool(reasons)), "", "warn" if reasons else "pass", "", text)
 
@@ -4027,7 +4027,7 @@ def read_clock(facts: Facts) -> tuple[float, str]:
 
 def read_conntrack(facts: Facts) -> tuple[float, str]:
     """Tracked connections of the limit, in percent."""
-    entries = facts.get("net/stat/nf_conntrack", parse_conntrack)[0]["entries"]
+    entries = int(facts.get("net/stat/nf_conntrack", parse_conntrack)["entries"][0], 16)
     return share("connections tracked", entries, facts.integers(CONNTRACK_MAX)[0])
 
 
@@ -4374,11 +4374,11 @@ def collect_udp_queues(facts: Facts) -> Iterator[Sample]:
 
 def collect_conntrack(facts: Facts) -> Iterator[Sample]:
     """Connections tracked, and what became of packets, summed over all CPUs."""
-    rows = facts.get("net/stat/nf_conntrack", parse_conntrack)
-    yield "node_nf_conntrack_entries", (), rows[0]["entries"]
+    table = facts.get("net/stat/nf_conntrack", parse_conntrack)
+    yield "node_nf_conntrack_entries", (), int(table["entries"][0], 16)
     yield "node_nf_conntrack_entries_limit", (), facts.integers(CONNTRACK_MAX)[0]
     for name in ("found", "invalid", "ignore", "insert", "insert_failed", "drop", "early_drop", "search_restart"):
-        yield f"node_nf_conntrack_stat_{name}", (), sum(row[name] for row in rows)
+        yield f"node_nf_conntrack_stat_{name}", (), sum(int(number, 16) for number in table[name])
 
 
 def collect_system(facts: Facts) -> Iterator[Sample]:

@@ -6609,10 +6609,10 @@ class HiddenFacts(HostCase):
     def test_what_is_absent_or_seldom_changes_is_read_again_in_the_next_minute(self) -> None:
         host = self.host(without=('1/net/stat/nf_conntrack',))
         pid_max = self.folder / 'proc/sys/kernel/pid_max'
-        for second, tracked, most in ((0, None, 4194304), (59, None, 4194304), (60, 7, 99)):
+        for second, tracked, most in ((0, None, 4194304), (59, None, 4194304), (60, ('00000007',), 99)):
             facts = logwatch.Facts(host, NOW // 60 * 60 + second)
-            rows = facts.find('net/stat/nf_conntrack', logwatch.parse_conntrack)
-            self.assertEqual((rows and rows[0]['entries'], facts.integers('sys/kernel/pid_max')), (tracked, [most]))
+            table = facts.find('net/stat/nf_conntrack', logwatch.parse_conntrack)
+            self.assertEqual((table and table['entries'], facts.integers('sys/kernel/pid_max')), (tracked, [most]))
             plant(self.folder / 'proc', {'1/net/stat/nf_conntrack': 'entries\n00000007\n'})
             pid_max.write_text('99\n')
 
