@@ -3493,18 +3493,19 @@ class Host:
 
 
 class Facts:
-    """One moment of a host, for checks and collectors: each file is read and parsed once, when first asked for."""
+    """One moment of a host, for checks and collectors: each file is read once, when first asked for."""
 
     def __init__(self, host: Host, now: float | None = None) -> None:
         self.host, self.now = host, time.time() if now is None else now
         self.minute = int(self.now // 60)
-        self._parsed: dict[str, object] = {}
+        self._texts, self._parsed = dict[str, bytes](), dict[tuple[str, object], object]()
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """parse(PROC/name). The same name always goes with the same parser."""
-        if name not in self._parsed:
-            self._parsed[name] = parse(self.host.recall(name, self.minute))
-        return cast(T, self._parsed[name])
+        """parse(PROC/name): a verdict parses less of some than a scrape does."""
+        if (name, parse) not in self._parsed:
+            text = self._texts[name] = self._texts.get(name) or self.host.recall(name, self.minute)
+            self._parsed[name, parse] = parse(text)
+        return cast(T, self._parsed[name, parse])
 
     def find(self, name: str, parse: Callable[[bytes], T]) -> T | None:
         """The same, or None where the kernel or the sandbox has no such file."""
@@ -3519,10 +3520,6 @@ class Facts:
         if name not in kept:
             kept[name] = make()
         return cast(T, kept[name])
-
-    def integers(self, name: str) -> list[int]:
-        """A file of whole numbers, such as those of PROC/sys."""
-        return list(map(int, self.get(name, bytes.split)))
 
     @functools.cached_property
     def cores(self) -> int:
@@ -3571,6 +3568,8 @@ FLAVOUR = re.compile(r"-[a-z][a-z0-9-]*\Z")      # of a kernel's release: -amd64
 SILENT_KERNEL = re.compile(r"6\.1[234]\b")      # whose ext4 says nowhere that it has stopped writing
 UNCERTAIN = ", the table of this service: which of them are read-only is not certain"
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
+MEMORY_LINE = re.compile(rb"^((?:Mem|Swap)(?:Total|Free|Available)): *(\d+) kB", re.MULTILINE)      # of 55 in meminfo
+OOM_LINE = re.compile(rb"(oom_kill) (\d+)")      # of 200 in vmstat
 ARC_LINE = re.compile(rb"^(size|c_min) +\d+ +(\d+)", re.MULTILINE)      # /proc/spl/kstat/zfs/arcstats
 
 
@@ -3882,10 +3881,10 @@ def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
 
 def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
     """MemAvailable and what ZFS would give back; the limits of this service's cgroup and of those above it."""
-    memory = facts.get("meminfo", parse_meminfo)
+    memory = {name: int(size) << 10 for name, size in facts.get("meminfo", MEMORY_LINE.findall)}
     arc = dict(facts.find("spl/kstat/zfs/arcstats", ARC_LINE.findall) or ())
-    total, cached = memory["MemTotal"], max(0, int(arc.get(b"size", 0)) - int(arc.get(b"c_min", 0)))
-    free = min(total, memory.get("MemAvailable", memory["MemFree"]) + cached)      # openzfs #10255
+    total, cached = memory[b"MemTotal"], max(0, int(arc.get(b"size", 0)) - int(arc.get(b"c_min", 0)))
+    free = min(total, memory.get(b"MemAvailable", memory[b"MemFree"]) + cached)      # openzfs #10255
     left, text = 100 * free / total, f"memory {size_words(free)} of {size_words(total)} available"
     psi = facts.find("pressure/memory", parse_pressure)
     calm = psi is not None and not psi["some"]["avg60"]      # a database may use it all and be well
@@ -3928,7 +3927,7 @@ def oom_units(sys: str, kills: int) -> str:
 
 def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
     """OOM kills since boot, with the units; warns for a while after the last, or after boot where that is not known."""
-    kills, boot = facts.get("vmstat", parse_pairs)["oom_kill"], facts.now - facts.uptime
+    kills, boot = int(dict(facts.get("vmstat", OOM_LINE.findall))[b"oom_kill"]), facts.now - facts.uptime
     last = health.last_oom(facts.now, boot, kills)
     ago = (facts.now - last) / 60 if kills else math.inf
     text = f"{kills} OOM kills since boot ({oom_units(facts.host.sys, kills)})" if kills else "no OOM kill since boot"
@@ -3989,16 +3988,16 @@ def share(words: str, used: int, limit: int) -> tuple[float, str]:
 
 def read_swap(facts: Facts) -> tuple[float, str]:
     """Swap used, in percent."""
-    memory = facts.get("meminfo", parse_meminfo)
-    if not memory["SwapTotal"]:
+    memory = {name: int(size) << 10 for name, size in facts.get("meminfo", MEMORY_LINE.findall)}
+    if not memory[b"SwapTotal"]:
         raise Hidden("no swap here")
-    used = 100 - 100 * memory["SwapFree"] / memory["SwapTotal"]
-    return used, f'swap {used:.0f} % of {size_words(memory["SwapTotal"])} used'
+    used = 100 - 100 * memory[b"SwapFree"] / memory[b"SwapTotal"]
+    return used, f'swap {used:.0f} % of {size_words(memory[b"SwapTotal"])} used'
 
 
 def read_open_files(facts: Facts) -> tuple[float, str]:
     """Open files of the system's limit, in percent."""
-    used, _, limit = facts.integers("sys/fs/file-nr")
+    used, _, limit = map(int, facts.get("sys/fs/file-nr", bytes.split))
     return share("files open", used, limit)
 
 
@@ -4020,15 +4019,14 @@ def last_sync(facts: Facts) -> float | None:
 def read_clock(facts: Facts) -> tuple[float, str]:
     """Minutes since the last synchronisation. ProtectClock blocks adjtimex(2), even to read."""
     synced = last_sync(facts)
-    never = synced is None
     since = max(0.0, facts.uptime if synced is None else facts.now - synced)
-    return since / 60, f'clock {"not " if never else ""}synchronised {"for " if never else ""}{span_words(since)}'
+    return since / 60, f'clock {"not synchronised for" if synced is None else "synchronised"} {span_words(since)}'
 
 
 def read_conntrack(facts: Facts) -> tuple[float, str]:
     """Tracked connections of the limit, in percent."""
     entries = int(facts.get("net/stat/nf_conntrack", parse_conntrack)["entries"][0], 16)
-    return share("connections tracked", entries, facts.integers(CONNTRACK_MAX)[0])
+    return share("connections tracked", entries, int(facts.get(CONNTRACK_MAX, bytes.split)[0]))
 
 
 CHECKS: dict[str, Callable[[Facts, Health], Iterator[Check]]] = {
@@ -4376,7 +4374,7 @@ def collect_conntrack(facts: Facts) -> Iterator[Sample]:
     """Connections tracked, and what became of packets, summed over all CPUs."""
     table = facts.get("net/stat/nf_conntrack", parse_conntrack)
     yield "node_nf_conntrack_entries", (), int(table["entries"][0], 16)
-    yield "node_nf_conntrack_entries_limit", (), facts.integers(CONNTRACK_MAX)[0]
+    yield "node_nf_conntrack_entries_limit", (), int(facts.get(CONNTRACK_MAX, bytes.split)[0])
     for name in ("found", "invalid", "ignore", "insert", "insert_failed", "drop", "early_drop", "search_restart"):
         yield f"node_nf_conntrack_stat_{name}", (), sum(int(number, 16) for number in table[name])
 
