@@ -633,7 +633,7 @@ class TheSource(unittest.TestCase):
 
     def test_it_stays_within_its_budget_of_lines_of_at_most_120_characters(self) -> None:
         lines = self.source.splitlines()
-        self.assertLessEqual(len(self.code), 4990, 'lines of code; what is added makes room for itself')
+        self.assertLessEqual(len(self.code), 5030, 'lines of code; what is added makes room for itself')
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
@@ -5476,7 +5476,7 @@ class JournalStandIn(Case):
     def test_an_entry_that_is_too_long_is_told_of(self) -> None:
         long = entry_json(MESSAGE='x' * 5000)
         entries = plant(scratch(), {'entries': entry_json() + long + entry_json()}) / 'entries'
-        document = self.ask(f'cat {entries}', BLOCK_BYTES=2048)
+        document = self.ask(f'cat {entries}', ENTRY_BYTES=2048)
         self.assertEqual(len(document['entries']), 2)
         self.assertEqual(document['scan']['notes'], ['journal: what is no entry, or of more than 2 KiB, is left out'])
 
@@ -9130,6 +9130,55 @@ class OneAmongOthers(Case):
             work.result()
         self.assertEqual({reply.status for reply in replies}, {200, 503})
         self.assertEqual([reply for reply in replies if (reply.status == 503) != ('Retry-After' in reply.headers)], [])
+
+    def test_a_scan_steps_aside_for_who_has_had_less_and_not_for_long(self) -> None:
+        application: Any = make_application('--log-root', str(scratch()))
+        server = logwatch.Server(lambda: application, [], logwatch.Notifier({}))
+        for sock in (server._wake_in, server._wake_out, server._epoll):
+            self.addCleanup(sock.close)
+        pairs = [socket.socketpair() for _ in range(3)]
+        for one, other in pairs:
+            self.addCleanup(one.close)
+            self.addCleanup(other.close)
+        scan, short, own = (logwatch.Connection(one, 'x', False, time.monotonic() - age) for (one, _), age in zip(
+            pairs, (10.0, 0.0, 0.0), strict=True))
+        scan.owner, short.owner, own.owner = 'greedy', 'modest', 'greedy'
+        for running, ended in (({scan, short}, True), ({scan, own}, False), ({scan}, False)):
+            with self.subTest(len(running)), mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0):
+                server._running, scan.aside = set(running), 0.0
+                with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                    asked = pool.submit(server._is_gone, scan)
+                    if ended:
+                        with self.assertRaises(TimeoutError):
+                            asked.result(0.2)
+                        server._running.discard(short)
+                    self.assertFalse(asked.result(20))
+        server._running, scan.aside = {scan, short}, 0.0
+        self.assertFalse(server._is_gone(scan), 'whoever keeps coming, it goes on')
+        short.aside = 0.0
+        self.assertFalse(server._is_gone(short), 'who has had less goes first')
+        pairs[0][1].close()
+        scan.aside = 0.0
+        self.assertEqual([server._is_gone(scan) for _ in range(3)], [True] * 3)
+
+    def test_a_scan_comes_to_its_end_beside_any_number_of_short_requests(self) -> None:
+        root = plant(scratch(), {'app.log': numbered(1, 200), 'big.log': numbered(1, 60000, 'x' * 60)})
+        server = self.serve('--access-log', 'no', root=root)
+        ending = threading.Event()
+
+        def ask_on(source: str) -> None:
+            while not ending.is_set():
+                fetch(server.address, '/logs/app', source=source)
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            asking = [pool.submit(ask_on, f'127.0.0.{number}') for number in range(3, 9)]
+            try:
+                reply = fetch(server.address, '/logs/big?q=NOWHERE&i=1', source='127.0.0.2')
+            finally:
+                ending.set()
+        for work in asking:
+            work.result()
+        self.assertEqual((reply.status, reply.headers['Logwatch-Scan'].split('=')[-1]), (200, 'complete'))
 
 
 class CommandLine(Case):
