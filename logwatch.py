@@ -132,6 +132,7 @@ REGEX_SECONDS = 1.0             # CPU for a block of lines, a hundred times what
 REGEX_BYTES = 64 << 20          # address space of the child: REGEX_MAX of them and the server fit the unit's memory
 REGEX_CHARACTERS = 500          # of a pattern
 STATUSES_MAX = 40               # different ones that are counted of a log: each is a series; the rest by class, as 5xx
+SURVEYED = 3                    # newest files of a log in which lines of a known format are looked for
 COUNTED_MAX = 1_000             # logs that are counted, 50 kB of series each at most: those known longest
 TOLD_MAX = 100                  # logs that a health verdict tells of, 0.5 kB each; of the rest it gives the number
 TALLY_LINES = 5_000             # lines of a log that are counted at once, in 50 to 150 ms
@@ -996,12 +997,22 @@ def finished(files: Sequence[File]) -> tuple[File, ...]:
         *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
 
 
+def rotation_sets(files: Iterable[File]) -> dict[tuple[str, ...], tuple[File, ...]]:
+    """The files of a log by the folders and the live name of their rotation set, as a glob may match several."""
+    sets: dict[tuple[str, ...], tuple[File, ...]] = {}
+    for file in files:
+        key = (*file.parts[:-1], parse_rotation(file.parts[-1]).stem)
+        sets[key] = (*sets.get(key, ()), file)
+    return sets
+
+
 class Listing:
     """The `files` below `root`, down to `depth` folders below folders, by their parts, with what lstat(2) says.
 
     Only names that are `wanted`, and no more than FILES_MAX of them, or NAMES_EACH times as many that are not; `shut`
     has the folders that were not wholly looked at, and why. A folder's own entries may be half of what is left of that,
-    and so may all that is below each folder in it: who fills one hides no other. No link is followed below root.
+    and so may all that is below each folder in it but the last one: who fills one hides no other. No link is followed
+    below root.
     """
 
     def __init__(self, root: str, depth: int, wanted: Callable[[tuple[str, ...], str], bool]) -> None:
@@ -1040,14 +1051,22 @@ class Listing:
         self._left -= max(min(most, len(wanted)), len(names) / NAMES_EACH)
         folders = []
         for name in wanted[:most]:
-            with contextlib.suppress(FileNotFoundError):        # renamed since it was listed
+            try:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode) and len(parts) < self._depth:
-                    folders.append(name)
-                else:
-                    self.files.append(((*parts, name), found))
-        for name in folders:
-            self._left = rest = self._left / 2
+            except FileNotFoundError:       # renamed since it was listed
+                continue
+            except OSError as error:        # a mount that is dead, or another user's; or no right to enter this folder
+                if not os.access(".", os.X_OK, dir_fd=folder, effective_ids=True):
+                    raise
+                self.shut[(*parts, name)] = why_unopened(os.path.join(self.root, *parts, name), error)
+                continue
+            if stat.S_ISDIR(found.st_mode) and len(parts) < self._depth:
+                folders.append(name)
+            else:
+                self.files.append(((*parts, name), found))
+        for number, name in enumerate(folders, 1):
+            rest = self._left / 2 if number < len(folders) else 0.0
+            self._left -= rest
             self._look((*parts, name), partial(os.open, name, LIST_FOLDER, dir_fd=folder))
             self._left += rest
 
@@ -1226,6 +1245,10 @@ class Catalogue:
             if stat.S_ISREG(found.st_mode):
                 stem = parse_rotation(parts[-1]).stem
                 sets.setdefault((*parts[:-1], stem), []).append(file_of(parts, found, parts[-1] == stem))
+            elif stat.S_ISDIR(found.st_mode):
+                path = quoted(os.path.join(root, *parts))
+                listing.shut[parts] = Unreadable(f"{path}: more than {DEPTH_MAX} folders deep it is not looked at",
+                                                 f"logwatch.py --log NAME={path}/NAME.log")
         patterns = discovered_patterns(root, tuple(sorted(sets)))
         logs = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
         return logs, [Log(log_name(parts, ""), root, (), why) for parts, why in listing.shut.items()]
@@ -2741,10 +2764,11 @@ class Watch:
 
 
 def newest_state(log: Log) -> object:
-    """What changes with the files that are written, the live one and the one before it that may get late lines, and
+    """What changes with the files that are written, the live ones and the one before them that may get late lines, and
     with the names in their folders."""
     states: list[object] = []
-    paths = {os.path.join(log.root, *file.parts): None for file in log.files[-2:]}
+    paths = {os.path.join(log.root, *file.parts): None for file in log.files
+             if file.live or file in log.files[-2:]}
     for path in (*paths, *dict.fromkeys(map(os.path.dirname, paths))):
         try:
             found = os.stat(path, follow_symlinks=False)
@@ -4525,19 +4549,30 @@ USUAL_STATUSES = dict.fromkeys("200 301 302 304 400 401 403 404 429 499 500 502 
 OWN_VERDICT = re.compile(r"/health(/[A-Za-z0-9-]{1,40})?$")
 
 
+class Part:
+    """How far the counting of a rotation set has come."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since      # s since 1970: a set whose first line is no older counts from there, else from its end
+        self.place = ""         # the cursor
+        self.seen: tuple[File, ...] = ()
+
+
 class Tally:
     """What was appended to a log since logwatch knows it: bytes, lines by severity, responses by status."""
 
-    def __init__(self, since: float = math.inf, took: float = 0.0) -> None:
-        self.since = since      # s since 1970: a log whose first line is no older counts from there, else from its end
-        self.seen: tuple[File, ...] = ()
-        self.place = ""
+    def __init__(self, took: float = 0.0) -> None:
+        self.parts: dict[tuple[str, ...], Part] = {}        # see rotation_sets()
         self.took = took        # s that counting it has taken since there was time for all
         self.bytes = 0
         self.own = 0            # our own bad verdicts among them: judged as errors, they would never get better
         self.judged = [0, 0, 0]     # what Rates has seen of it
         self.levels: collections.Counter[str] = collections.Counter()
         self.statuses: collections.Counter[str] = collections.Counter()
+
+    def is_begun(self) -> bool:
+        """Whether some of it could be read."""
+        return any(part.place for part in self.parts.values())
 
     def add(self, line: Line, format_: Format) -> None:
         """Count a line."""
@@ -4553,39 +4588,39 @@ class Tally:
             self.own += fields.get("status") == 503 and bool(OWN_VERDICT.search(path))
 
 
-def read_tally(tally: Tally, stream: Stream, format_: Format, first: float) -> bool:
-    """Count the next TALLY_LINES of a log, whose `first` line is of that time. Whether those were all."""
-    if not tally.place:
-        place = stream.cursor(stream.start(0) if first >= tally.since else stream.end())
-        tally.place = place if stream.budget.stop == "complete" else ""
-        return bool(tally.place) and first < tally.since
-    page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(tally.place)))
+def read_tally(tally: Tally, part: Part, stream: Stream, format_: Format, first: float) -> bool:
+    """Count the next TALLY_LINES of a set, whose `first` line is of that time. Whether those were all."""
+    if not part.place:
+        place = stream.cursor(stream.start(0) if first >= part.since else stream.end())
+        part.place = place if stream.budget.stop == "complete" else ""
+        return bool(part.place) and first < part.since
+    page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(part.place)))
     for item in page.found:
         tally.add(item.line, format_)
-    tally.place = page.next
+    part.place = page.next
     return len(page.found) < TALLY_LINES and stream.budget.stop == "complete"
 
 
-def update_tally(tally: Tally, log: Log, format_: Format, first: float, budget: Budget, key: bytes) -> None:
-    """Count what was appended to a log since the last time, as far as the budget goes; the rest the next time."""
+def update_tally(tally: Tally, part: Part, log: Log, format_: Format, first: float, budget: Budget, key: bytes) -> None:
+    """Count what was appended to a set since the last time, as far as the budget goes; the rest the next time."""
     tally.levels.update(USUAL_LEVELS)
     tally.statuses.update(USUAL_STATUSES if format_.name == "access" else {})
-    done = tally.seen == log.files
+    done = False
     while not done and budget.stop == "complete":
         try:
             with Stream(log, budget, key).opened() as stream:
-                done = read_tally(tally, stream, format_, first)
+                done = read_tally(tally, part, stream, format_, first)
         except Problem as problem:
-            tally.place = str(problem.members.get("oldest", ""))
+            part.place = str(problem.members.get("oldest", ""))
         except (Unreadable, Moved):
             return
     if done:
-        tally.seen = log.files
+        part.seen = log.files
 
 
 def tally_samples(tallies: Mapping[str, Tally]) -> Iterator[Sample]:
     """The tallies of logs, by their names; nothing for a log that could not be read yet."""
-    for name, tally in ((name, tally) for name, tally in tallies.items() if tally.place):
+    for name, tally in ((name, tally) for name, tally in tallies.items() if tally.is_begun()):
         log = (("log", name),)
         yield "logwatch_log_bytes_total", log, tally.bytes
         for level, count in tuple(tally.levels.items()):       # which are counted on meanwhile
@@ -5249,6 +5284,7 @@ def look_at_lines(root: str, file: File) -> Survey:
         head = source.read(0, SNIFF_BYTES).split(b"\n")
         tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
     format_ = detect(head[:-1] or head)
+    format_ = detect(tail.split(b"\n")[1:-1]) if format_ is TEXT and tail.count(b"\n") > 1 else format_    # a banner
     changed = file.mtime_ns / 1e9
     first, last = (_first(format_.time(line, changed) for line in lines) for lines in (head, tail.split(b"\n")[::-1]))
     return Survey(format_, first, last, changed)
@@ -5264,7 +5300,7 @@ class Rates:
     def checks(self, tallies: Iterable[Tally], health: Health) -> Iterator[Check]:
         """The checks of 5xx responses and of error lines; unknown until there are two samples."""
         now = time.monotonic()
-        counted = [tally for tally in tallies if tally.place]
+        counted = [tally for tally in tallies if tally.is_begun()]
         for tally in counted:       # each by itself: one that goes, or comes back, takes or brings its past along
             failed = sum(count for status, count in tally.statuses.items() if status.startswith("5"))
             lines = sum(tally.levels[level] for level in LEVELS[:4])
@@ -5341,23 +5377,25 @@ def log_warning(log: Log) -> Check | None:
 def log_checks(logs: Sequence[Log]) -> list[Check]:
     """The check of logs, with a row for each that is not well."""
     rows = list(filter(None, map(log_warning, logs)))
-    if not rows:
-        return [Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")]
-    more = len(rows) - TOLD_MAX
-    rest = Check("logs", "", more, "", "warn", "", f"{more} more logs cannot be read, or soon will not be: see /logs")
-    return rows[:TOLD_MAX] + [rest] * (more > 0)
+    return rows or [Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")]
 
 
 def survey_of(recall: Recall, log: Log) -> Survey:
-    """The survey of a whole log: the format of its newest lines, the times of the oldest and of the newest one."""
+    """The survey of a whole log: the format of its newest lines that have one, the times of the oldest and the newest
+    line."""
     files = [file for file in log.files if file.packing in ("", "gz") and file.size]
-    found = []
-    for file in files[:1] + files[-1:]:
+    found: list[Survey] = []
+    for file in files[:-SURVEYED - 1:-1]:       # the newest first
         with contextlib.suppress(Unreadable, Moved):
             found.append(recall(look_at_lines, log.root, file))
+        if found and found[-1].format is not TEXT:
+            break
+    oldest = found[-1:]
+    with contextlib.suppress(Unreadable, Moved, IndexError):
+        oldest = [recall(look_at_lines, log.root, files[0])]
     if not found:
         return Survey(TEXT, None, None, 0.0)
-    return Survey(found[-1].format, found[0].first, found[-1].last, found[-1].changed)
+    return Survey(found[-1].format, oldest[0].first, _first(survey.last for survey in found), found[0].changed)
 
 
 class Site:
@@ -5411,30 +5449,40 @@ class Site:
         budget, before, self._looked = Budget(COUNT_SECONDS), self._looked, int(time.time())    # logs have whole s
         self._logs = self.catalogue.logs()
         latest = max((tally.took for tally in self.tallies.values()), default=0.0)
-        known = {log.name: log for log in self._logs}
+        known = {log.name: log for log in sorted(self._logs, key=lambda log: bool(log.files))}  # closed folders first
         kept = {name: tally for name, tally in self.tallies.items() if name in known}
-        fresh = [name for name in known if name not in kept][:COUNTED_MAX - len(kept)]
-        self.tallies = kept | {name: Tally(before, latest) for name in fresh}
-        self.uncounted = len(known) - len(self.tallies)
+        fresh = {name: log.files[-1].parts[:-1][:1] for name, log in known.items() if log.files and name not in kept}
+        crowds = collections.Counter(fresh.values())        # who fills a folder is last
+        begun = sorted(fresh, key=lambda name: crowds[fresh[name]])[:COUNTED_MAX - len(kept)]
+        self.tallies = kept | {name: Tally(latest) for name in begun}
+        self.uncounted = len(fresh) - len(begun)
         rows = [(tally, known[name]) for name, tally in self.tallies.items()]
         # Who took least time until now is first, and a new one last: logs that take all of it take it from each other.
         for tally, log in sorted(rows, key=lambda row: row[0].took):
-            if log.files and tally.seen != log.files and budget.spend(0):
-                began = time.monotonic()
-                survey = survey_of(self.catalogue.recall, log)
-                first = time.time() if survey.first is None else survey.first
-                update_tally(tally, log, survey.format, first, budget, self.key)
-                tally.took += time.monotonic() - began
+            began, sets = time.monotonic(), rotation_sets(log.files)
+            tally.parts = {key: tally.parts.get(key) or Part(before) for key in sets}
+            for key, files in sets.items():
+                if tally.parts[key].seen != files and budget.spend(0):
+                    self._count(tally, tally.parts[key], log._replace(files=files), budget)
+            tally.took += time.monotonic() - began
         if budget.stop == "complete":
             for tally, _ in rows:
                 tally.took = 0.0
         self._counted = time.monotonic()
 
+    def _count(self, tally: Tally, part: Part, log: Log, budget: Budget) -> None:
+        """Bring the tally of a log up to date with one of its rotation sets."""
+        survey = survey_of(self.catalogue.recall, log)
+        first = time.time() if survey.first is None else survey.first
+        update_tally(tally, part, log, survey.format, first, budget, self.key)
+
     def judge_logs(self) -> None:
         """Make the checks of logs again; a scrape may have just counted them."""
         if time.monotonic() > self._counted + TALLY_SECONDS:
             self.count_logs()
-        self._log_checks = [*log_checks(self._logs), *self._rates.checks(self.tallies.values(), self._health)]
+        untold = [unknown("logs", "", f"{self.uncounted} of them are not counted: their errors are not seen")]
+        self._log_checks = [*log_checks(self._logs), *untold[:self.uncounted],
+                            *self._rates.checks(self.tallies.values(), self._health)]
         self._judged = time.monotonic()
 
     def _checks_of_logs(self) -> list[Check]:
@@ -5743,6 +5791,8 @@ def answer_lines(site: Site, request: Request, args: Args, name: str) -> Respons
     format_ = negotiate(request, args, ("text", "ndjson", "sse") if following else ("text", "html", "json", "ndjson"))
     if "after" in args and "before" in args:
         raise Problem(400, "parameters after and before exclude each other; one is allowed")
+    if args.get("since", -math.inf) > args.get("until", math.inf):
+        raise Problem(400, "parameter since is later than until; allowed: a time before it")
     if "C" in args and ("A" in args or "B" in args):
         raise Problem(400, "parameter C stands for both A and B; C alone or A and B are allowed")
     if following:
@@ -5818,12 +5868,23 @@ def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
     return verdict.keep(lambda check: check.name not in args.get("exclude", ()) and only in ("", check.name))
 
 
+def brief(verdict: Verdict, request: Request) -> Verdict:
+    """A verdict that tells of the logs that its reader may see: of TOLD_MAX that are not well, and how many more."""
+    logs = [check for check in verdict.checks if check.name == "logs" and check.component]
+    rows = [check for check in logs if may_see(request, check.component)]
+    more, hidden = len(rows) - TOLD_MAX, set(logs) - set(rows[:TOLD_MAX])
+    if not hidden:
+        return verdict
+    well = [Check("logs", "", 0.0, "", "pass", "", "all logs that this token is for can be read")]
+    text = f"{more} more logs cannot be read, or soon will not be: see /logs"
+    rest = [Check("logs", "", more, "", "warn", "", text)] if more > 0 else [] if rows else well
+    kept = verdict.keep(lambda check: check not in hidden)
+    return kept._replace(checks=(*kept.checks, *rest))
+
+
 def answer_health(site: Site, request: Request, args: Args, check: str = "") -> Response:
     """/health and /health/CHECK as health+json or text; 503 only for fail. Probes send a browser's Accept: no HTML."""
-    verdict = site.verdict()
-    if request.token and request.token.logs:
-        verdict = verdict.keep(lambda one: one.name != "logs" or not one.component or may_see(request, one.component))
-    verdict, format_ = choose_checks(verdict, args, check), args.get("format", "health")
+    verdict, format_ = choose_checks(brief(site.verdict(), request), args, check), args.get("format", "health")
     if format_ not in ("health", "json", "text"):
         raise Problem(400, f"parameter format: {format_!r} is not allowed here; allowed: health, json, text")
     return reply(format_, render_verdict(verdict, format_), status=verdict.http_status)
@@ -6659,8 +6720,10 @@ class Server:
         self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={now_us}")
         try:
             application = self._make()
-            if gone := set(self.application.site.config.sources) - set(application.site.config.sources):
-                raise ConfigError(f"{min(gone)} is gone, and with it what it allowed; a restart does without it")
+            old, new = self.application.site.config, application.site.config
+            gone = set(old.sources) - set(new.sources)
+            if gone or old.tokens and not new.tokens:       # without tokens all may read all
+                raise ConfigError(f"{min(gone, default='every token')} is gone; a restart does without")
         except ConfigError as error:
             write_stderr(f"logwatch: configuration not reread, the old one stays: {' '.join(str(error).split())}\n")
         else:
@@ -6885,7 +6948,8 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
 
 def command_get(config: Config, reread: Reread, argument: str) -> int:
     """Print the body that a GET of URL-PATH has; a problem goes to stderr."""
-    path, query = parse_target(os.fsencode(argument.replace(" ", "%20")))
+    quoted_target = urllib.parse.quote(os.fsencode(argument), safe="/?&=%+:@,;!$'()*~")       # as a shell passes it
+    path, query = parse_target(quoted_target.encode())
     response = Application(config).respond(
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300
@@ -7013,7 +7077,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[command](reread(), reread, argument)
     except (ConfigError, Problem) as error:
         write_stderr(f"logwatch: {error}\n")
-        return 1 if isinstance(error, Unavailable) else 2
+        return 2 if isinstance(error, ConfigError) and not isinstance(error, Unavailable) else 1
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
 
