@@ -5460,7 +5460,7 @@ class Site:
         # Who took least time until now is first, and a new one last: logs that take all of it take it from each other.
         for tally, log in sorted(rows, key=lambda row: row[0].took):
             began, sets = time.monotonic(), rotation_sets(log.files)
-            tally.parts = {key: tally.parts.get(key) or Part(before) for key in sets}
+            tally.parts = {key: tally.parts.get(key) or Part(before) for key in sets} or tally.parts
             for key, files in sets.items():
                 if tally.parts[key].seen != files and budget.spend(0):
                     self._count(tally, tally.parts[key], log._replace(files=files), budget)

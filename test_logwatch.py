@@ -7800,6 +7800,12 @@ class LogFigures(Case):
             self.sent['404'] += 1
             self.bytes += len(line)
             self.assertCounted(f'one more of the other, {turn}')
+        for path in (self.path, other):
+            path.rename(f'{path}.away')
+        self.assertCounted('both are away for a while')
+        for path in (self.path, other):
+            Path(f'{path}.away').rename(path)
+        self.assertCounted('and back')
         other.unlink()
         self.append(c200=1)
         self.assertCounted('the other is gone, and no counter goes back')
