@@ -2767,8 +2767,8 @@ def newest_state(log: Log) -> object:
     """What changes with the files that are written, the live ones and the one before them that may get late lines, and
     with the names in their folders."""
     states: list[object] = []
-    paths = {os.path.join(log.root, *file.parts): None for file in log.files
-             if file.live or file in log.files[-2:]}
+    written = (*(file for file in log.files if file.live), *log.files[-2:])
+    paths = {os.path.join(log.root, *file.parts): None for file in written}
     for path in (*paths, *dict.fromkeys(map(os.path.dirname, paths))):
         try:
             found = os.stat(path, follow_symlinks=False)
