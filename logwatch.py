@@ -999,11 +999,15 @@ def finished(files: Sequence[File]) -> tuple[File, ...]:
 
 def rotation_sets(files: Iterable[File]) -> dict[tuple[str, ...], tuple[File, ...]]:
     """The files of a log by the folders and the live name of their rotation set, as a glob may match several."""
-    sets: dict[tuple[str, ...], tuple[File, ...]] = {}
+    sets: dict[tuple[str, ...], list[File]] = {}
     for file in files:
-        key = (*file.parts[:-1], parse_rotation(file.parts[-1]).stem)
-        sets[key] = (*sets.get(key, ()), file)
-    return sets
+        sets.setdefault((*file.parts[:-1], parse_rotation(file.parts[-1]).stem), []).append(file)
+    return {key: tuple(files) for key, files in sets.items()}
+
+
+def written_files(log: Log) -> list[File]:
+    """The live files of a log, of which a glob may match several; else the newest of what is left."""
+    return [file for file in log.files if file.live] or list(log.files[-1:])
 
 
 class Listing:
@@ -1240,15 +1244,12 @@ class Catalogue:
         """The rotation sets below log_root, and a Log with a problem for each folder that is closed or too full."""
         root = self.config.log_root
         listing = Listing(root, DEPTH_MAX, lambda parts, name: (*parts, name) not in UNLISTED)
-        sets: dict[tuple[str, ...], list[File]] = {}
-        for parts, found in listing.files:
-            if stat.S_ISREG(found.st_mode):
-                stem = parse_rotation(parts[-1]).stem
-                sets.setdefault((*parts[:-1], stem), []).append(file_of(parts, found, parts[-1] == stem))
-            elif stat.S_ISDIR(found.st_mode):
-                path = quoted(os.path.join(root, *parts))
-                listing.shut[parts] = Unreadable(f"{path}: more than {DEPTH_MAX} folders deep it is not looked at",
-                                                 f"logwatch.py --log NAME={path}/NAME.log")
+        for parts in (parts for parts, found in listing.files if stat.S_ISDIR(found.st_mode)):
+            path = quoted(os.path.join(root, *parts))
+            listing.shut[parts] = Unreadable(f"{path}: more than {DEPTH_MAX} folders deep it is not looked at",
+                                             f"logwatch.py --log NAME={path}/NAME.log")
+        sets = rotation_sets(file_of(parts, found, parts[-1] == parse_rotation(parts[-1]).stem)
+                             for parts, found in listing.files if stat.S_ISREG(found.st_mode))
         patterns = discovered_patterns(root, tuple(sorted(sets)))
         logs = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
         return logs, [Log(log_name(parts, ""), root, (), why) for parts, why in listing.shut.items()]
@@ -2767,8 +2768,7 @@ def newest_state(log: Log) -> object:
     """What changes with the files that are written, the live ones and the one before them that may get late lines, and
     with the names in their folders."""
     states: list[object] = []
-    written = (*(file for file in log.files if file.live), *log.files[-2:])
-    paths = {os.path.join(log.root, *file.parts): None for file in written}
+    paths = {os.path.join(log.root, *file.parts): None for file in (*written_files(log), *log.files[-2:])}
     for path in (*paths, *dict.fromkeys(map(os.path.dirname, paths))):
         try:
             found = os.stat(path, follow_symlinks=False)
@@ -3600,6 +3600,11 @@ OOM_LINE = re.compile(rb"(oom_kill) (\d+)")      # of 200 in vmstat
 ARC_LINE = re.compile(rb"^(size|c_min) +\d+ +(\d+)", re.MULTILINE)      # /proc/spl/kstat/zfs/arcstats
 
 
+def parse_memory(data: bytes) -> dict[bytes, int]:
+    """/proc/meminfo → {b'MemTotal': bytes}: what a verdict wants of it."""
+    return {name: int(size) << 10 for name, size in MEMORY_LINE.findall(data)}
+
+
 class Check(NamedTuple):
     """One judged fact. `value` is None where `reason` says why it is unknown; `component` is a mount point or ''."""
     name: str
@@ -3876,8 +3881,8 @@ def check_ext4_errors(facts: Facts, health: Health) -> Iterator[Check]:
             yield unknown("ext4-errors", mount.point, "has no error counter to be seen")
             continue
         ago = max(0.0, facts.now - last)
-        stopped = count and (went_readonly(mount, facts.mounts.exact) or ago < facts.uptime and "errors=remount-ro"
-                             in mount.super_options and SILENT_KERNEL.match(os.uname().release))
+        guess = count and "errors=remount-ro" in mount.super_options and SILENT_KERNEL.match(os.uname().release)
+        stopped = count and (went_readonly(mount, facts.mounts.exact) or guess and ago < facts.uptime)
         said = f"has {count} ext4 error{'s'[:count != 1]} on {device}, the last {span_words(ago)} ago"
         text = said if count else "has no ext4 errors"
         yield Check("ext4-errors", mount.point, count, "", "fail" if stopped else "warn" if count else "pass", "",
@@ -3908,7 +3913,7 @@ def memory_groups(facts: Facts) -> Iterator[tuple[str, int, int]]:
 
 def check_memory(facts: Facts, health: Health) -> Iterator[Check]:
     """MemAvailable and what ZFS would give back; the limits of this service's cgroup and of those above it."""
-    memory = {name: int(size) << 10 for name, size in facts.get("meminfo", MEMORY_LINE.findall)}
+    memory = facts.get("meminfo", parse_memory)
     arc = dict(facts.find("spl/kstat/zfs/arcstats", ARC_LINE.findall) or ())
     total, cached = memory[b"MemTotal"], max(0, int(arc.get(b"size", 0)) - int(arc.get(b"c_min", 0)))
     free = min(total, memory.get(b"MemAvailable", memory[b"MemFree"]) + cached)      # openzfs #10255
@@ -3968,7 +3973,8 @@ def other_kernel(root: str, running: str) -> str:
     """
     if not os.path.isdir(f"{root}/boot") or os.path.exists(f"{root}/run/systemd/container"):      # its host's runs
         return ""
-    names = [name[8:] for name in sorted(os.listdir(f"{root}/boot")) if name.startswith("vmlinuz-")]
+    names = [name.removeprefix("vmlinuz-") for name in sorted(os.listdir(f"{root}/boot"))
+             if name.startswith("vmlinuz-")]
     numbers = {name: list(map(int, re.findall(r"\d+", FLAVOUR.sub("", name)))) for name in names
                if FLAVOUR.findall(name) == FLAVOUR.findall(running)}
     newest = max(numbers, default=running, key=lambda name: numbers[name])
@@ -4015,7 +4021,7 @@ def share(words: str, used: int, limit: int) -> tuple[float, str]:
 
 def read_swap(facts: Facts) -> tuple[float, str]:
     """Swap used, in percent."""
-    memory = {name: int(size) << 10 for name, size in facts.get("meminfo", MEMORY_LINE.findall)}
+    memory = facts.get("meminfo", parse_memory)
     if not memory[b"SwapTotal"]:
         raise Hidden("no swap here")
     used = 100 - 100 * memory[b"SwapFree"] / memory[b"SwapTotal"]
@@ -5282,11 +5288,11 @@ def look_at_lines(root: str, file: File) -> Survey:
     with Stream(Log("", root, (file,)), Budget(), b"").opened() as stream:
         source = stream.source(0)
         head = source.read(0, SNIFF_BYTES).split(b"\n")
-        tail = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
-    format_ = detect(head[:-1] or head)
-    format_ = detect(tail.split(b"\n")[1:-1]) if format_ is TEXT and tail.count(b"\n") > 1 else format_    # a banner
+        end = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
+    format_, tail = detect(head[:-1] or head), end.split(b"\n")
+    format_ = detect(tail[1:-1]) if format_ is TEXT and len(tail) > 2 else format_      # it begins with a banner
     changed = file.mtime_ns / 1e9
-    first, last = (_first(format_.time(line, changed) for line in lines) for lines in (head, tail.split(b"\n")[::-1]))
+    first, last = (_first(format_.time(line, changed) for line in lines) for lines in (head, tail[::-1]))
     return Survey(format_, first, last, changed)
 
 
@@ -5325,11 +5331,6 @@ class Rates:
             yield unknown("errors", "", f"no response in an access log in {span}")
         rate = lines * 60 / max(now - then, 60.0)
         yield health.judge("error-lines", "", rate, "per min", f"{lines} error lines in {span}", rate)
-
-
-def written_files(log: Log) -> list[File]:
-    """The live files of a log, of which a glob may match several; else the newest of what is left."""
-    return [file for file in log.files if file.live] or list(log.files[-1:])
 
 
 def log_problem(log: Log) -> Unreadable | None:
@@ -5390,12 +5391,12 @@ def survey_of(recall: Recall, log: Log) -> Survey:
             found.append(recall(look_at_lines, log.root, file))
         if found and found[-1].format is not TEXT:
             break
-    oldest = found[-1:]
-    with contextlib.suppress(Unreadable, Moved, IndexError):
-        oldest = [recall(look_at_lines, log.root, files[0])]
     if not found:
         return Survey(TEXT, None, None, 0.0)
-    return Survey(found[-1].format, oldest[0].first, _first(survey.last for survey in found), found[0].changed)
+    oldest = found[-1]
+    with contextlib.suppress(Unreadable, Moved):
+        oldest = recall(look_at_lines, log.root, files[0])
+    return Survey(found[-1].format, oldest.first, _first(survey.last for survey in found), found[0].changed)
 
 
 class Site:
@@ -7077,7 +7078,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[command](reread(), reread, argument)
     except (ConfigError, Problem) as error:
         write_stderr(f"logwatch: {error}\n")
-        return 2 if isinstance(error, ConfigError) and not isinstance(error, Unavailable) else 1
+        return 1 if isinstance(error, (Unavailable, Problem)) else 2
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
 
