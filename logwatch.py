@@ -1016,11 +1016,13 @@ class Listing:
     Only names that are `wanted`, and no more than FILES_MAX of them, or NAMES_EACH times as many that are not; `shut`
     has the folders that were not wholly looked at, and why. A folder's own entries may be half of what is left of that,
     and so may all that is below each folder in it but the last one: who fills one hides no other. No link is followed
-    below root.
+    below root, and no folder `unlisted` is entered.
     """
 
-    def __init__(self, root: str, depth: int, wanted: Callable[[tuple[str, ...], str], bool]) -> None:
-        self.root, self._depth, self._wanted, self._left = root, depth, wanted, float(FILES_MAX)
+    def __init__(self, root: str, depth: int, wanted: Callable[[tuple[str, ...], str], bool],
+                 unlisted: Sequence[tuple[str, ...]] = ()) -> None:
+        self.root, self._depth, self._wanted, self._unlisted = root, depth, wanted, unlisted
+        self._left = float(FILES_MAX)
         self.files: list[tuple[tuple[str, ...], os.stat_result]] = []
         self.shut: dict[tuple[str, ...], Unreadable] = {}
         self._look((), partial(enter, -1, root, LINKS_MAX, LIST_FOLDER))
@@ -1065,7 +1067,7 @@ class Listing:
                 self.shut[(*parts, name)] = why_unopened(os.path.join(self.root, *parts, name), error)
                 continue
             if stat.S_ISDIR(found.st_mode) and len(parts) < self._depth:
-                folders.append(name)
+                folders += [name] if (*parts, name) not in self._unlisted else []
             else:
                 self.files.append(((*parts, name), found))
         for number, name in enumerate(folders, 1):
@@ -1243,7 +1245,7 @@ class Catalogue:
     def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
         """The rotation sets below log_root, and a Log with a problem for each folder that is closed or too full."""
         root = self.config.log_root
-        listing = Listing(root, DEPTH_MAX, lambda parts, name: (*parts, name) not in UNLISTED)
+        listing = Listing(root, DEPTH_MAX, lambda parts, name: True, UNLISTED)
         for parts in (parts for parts, found in listing.files if stat.S_ISDIR(found.st_mode)):
             path = quoted(os.path.join(root, *parts))
             listing.shut[parts] = Unreadable(f"{path}: more than {DEPTH_MAX} folders deep it is not looked at",

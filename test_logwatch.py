@@ -2540,6 +2540,16 @@ class Catalogue(Case):
             with self.subTest(path):
                 self.assertEqual(call(application, f'/logs/{name}').text, f'{path}\n')
 
+    def test_the_folders_of_the_journal_and_of_private_services_are_passed_by_but_no_file_of_that_name(self) -> None:
+        for number, files in enumerate(({'journal', 'private/app.log', 'nginx/journal/a.log'},
+                                        {'private', 'journal/0123/a.log', 'private.log'})):
+            root = plant(scratch(), dict.fromkeys(files, 'text\n'))
+            application = make_application('--log-root', str(root))
+            with self.subTest(files):
+                self.assertEqual({name.partition('~')[0] for name in self.catalogue(application)},
+                                 ({'journal', 'nginx-journal-a'}, {'private'})[number])
+                self.assertEqual(len(self.catalogue(application)), 2)
+
     def test_every_listed_name_can_be_asked_for_whatever_the_file_is_called(self) -> None:
         root = plant(scratch(), {path: f'content {number}\n' for number, path in enumerate(ODD_NAMES)})
         (root / os.fsdecode(b'\xff\xfe.log')).write_text(f'content {len(ODD_NAMES)}\n')
@@ -2710,8 +2720,8 @@ class Catalogue(Case):
         self.assertEqual(set(self.catalogue(application)), {'app', 'other'})
 
         class Careless(logwatch.Listing):
-            def __init__(self, root: str, depth: int, wanted: Any) -> None:
-                super().__init__(root, depth, wanted)
+            def __init__(self, root: str, depth: int, *rest: Any) -> None:
+                super().__init__(root, depth, *rest)
                 self.files = [file for file in self.files if file[0] != ('app.log',) or not depth]
 
         with mock.patch('logwatch.Listing', Careless):
