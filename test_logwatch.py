@@ -102,6 +102,7 @@ def can_mount() -> bool:
 
 CONDITIONS: dict[str, Callable[[], object]] = {  # what is not an executable in PATH
     'h11': lambda: importlib.util.find_spec('h11'),
+    'hypothesis': lambda: importlib.util.find_spec('hypothesis'),
     'ipv6': can_bind_ipv6,
     'root': lambda: os.geteuid() == 0,
     'systemd-journal-remote': lambda: os.access(JOURNAL_REMOTE, os.X_OK),
@@ -10945,16 +10946,24 @@ def mutated_text(chance: random.Random, corpus: list[str]) -> str:
     return mutated(chance, [text.encode() for text in corpus]).decode('utf-8', 'surrogateescape')
 
 
-class Fuzzed(Case):
-    """Whatever comes in: no 500, no traceback, no hang. FUZZ_SECONDS=300 for more than CI's few seconds."""
+class Counted(Case):
+    """Tests of many cases, which are counted and told where FUZZ_SECONDS asks for more than CI's few seconds."""
 
-    counts: Counter[str] = Counter()
+    counts: Counter[str]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.counts = Counter()
 
     @classmethod
     def tearDownClass(cls) -> None:
         if 'FUZZ_SECONDS' in os.environ:
             total = ', '.join(f'{name} {count}' for name, count in cls.counts.most_common())
             print(f'\nfuzz: {cls.counts.total()} cases with seed {FUZZ_SEED}: {total}', file=sys.stderr)
+
+
+class Fuzzed(Counted):
+    """Whatever comes in: no 500, no traceback, no hang."""
 
     def fuzz(self, case: Callable[[random.Random], object]) -> None:
         """Run case with chances of the fixed and of the fresh seed until this method's share of the time is over."""
@@ -11205,6 +11214,141 @@ class Fuzzed(Case):
                 logwatch.parse_range(text, 100)
 
         self.fuzz(case)
+
+
+@requires('h11', 'hypothesis')
+class Generated(Counted):
+    """What hypothesis builds out of HTTP's pieces, and shrinks to the smallest case that fails."""
+
+    def given(self, check: Callable[[Any], None], cases: Any) -> None:
+        """Run check with so many cases of a strategy as FUZZ_SECONDS stand for, of the fixed and of the fresh seed."""
+        import hypothesis
+        os.environ['HYPOTHESIS_STORAGE_DIRECTORY'] = str(scratch())     # it would make a folder here
+        given: Any = hypothesis.given       # its types have holes
+        settings = hypothesis.settings(max_examples=int(20 * FUZZ_SECONDS), deadline=None, database=None,
+                                       suppress_health_check=list(hypothesis.HealthCheck))
+        for seed in ('logwatch', FUZZ_SEED):
+            def counted(case: Any) -> None:
+                self.counts[self.id().rpartition('.')[2]] += 1
+                check(case)
+            try:
+                hypothesis.seed(seed)(settings(given(cases)(counted)))()
+            except Exception as error:
+                error.add_note(f'fuzz: FUZZ_SEED={seed}')
+                raise
+
+    def heads(self) -> Any:
+        """Heads of requests without their empty line: right ones, and such with a piece that is wrong."""
+        import hypothesis.strategies as st
+        odd = st.sampled_from(FUZZ_PIECES) | st.binary(max_size=3)
+
+        def mostly(*pieces: bytes) -> Any:
+            right, place = st.sampled_from(pieces), st.integers(0, 20)
+            wrong = st.builds(lambda piece, at, bad: piece[:at] + bad + piece[at:], right, place, odd)
+            return st.integers(0, 11).flatmap(lambda number: right if number < 11 else wrong)
+
+        names = mostly(b'Host', b'Connection', b'Content-Length', b'Transfer-Encoding', b'X-Forwarded-For', b'Accept',
+                       b'Range', b'Expect', b'host', b'Upgrade', b'Cookie')
+        values = mostly(b'localhost', b'close', b'0', b'5', b'chunked', b'identity', b'keep-alive, close', b'::1',
+                        b'*/*', b'bytes=0-', b'100-continue', b'', b'a b', b'\xe9')
+        first = st.tuples(mostly(b'GET', b'GET', b'HEAD', b'POST'), mostly(b' '),
+                          mostly(b'/livez', b'/logs/app?n=1', b'/%2e%2e', b'http://localhost/'), mostly(b' '),
+                          mostly(b'HTTP/1.1', b'HTTP/1.1', b'HTTP/1.0', b'HTTP/2.0'))
+        host = st.sampled_from([(b'\r\nHost: localhost',), (b'\r\nHost: localhost',), ()])
+        line = st.tuples(mostly(b'\r\n'), names, mostly(b': ', b':'), values).map(b''.join)
+        return st.tuples(first, host, st.lists(line, max_size=3)).map(
+            lambda parts: b''.join(itertools.chain(*parts)))
+
+    def test_what_is_accepted_a_strict_server_reads_in_the_same_way(self) -> None:
+        """Two servers that read one request differently are how requests are smuggled."""
+        import h11
+        accepted = 0
+
+        def check(head: bytes) -> None:
+            nonlocal accepted
+            if b'\r\n\r\n' in head:
+                return
+            try:
+                request, keep = logwatch.parse_head(head, 'unix', True)
+            except logwatch.Problem:
+                return
+            accepted += 1
+            server = h11.Connection(h11.SERVER)
+            server.receive_data(head + b'\r\n\r\nGET /behind HTTP/1.1\r\n')
+            seen: Any = server.next_event()
+            self.assertIsInstance(seen, h11.Request)
+            path, query = logwatch.parse_target(seen.target)
+            joined: dict[str, list[str]] = {}
+            for name, value in seen.headers:
+                joined.setdefault(name.decode(), []).append(value.decode('latin-1'))
+            self.assertEqual((request.method, request.path, request.query), (seen.method.decode(), path, query))
+            self.assertEqual(request.headers, {name: ', '.join(values) for name, values in joined.items()})
+            self.assertIsInstance(server.next_event(), h11.EndOfMessage, 'no byte behind it is its body')
+            self.assertEqual(server.trailing_data[0], b'GET /behind HTTP/1.1\r\n')
+            self.assertLessEqual(keep, server.our_state is h11.SEND_RESPONSE)
+
+        self.given(check, self.heads())
+        self.assertGreater(accepted, 20)
+
+    def test_a_request_is_answered_in_the_same_way_however_it_is_cut(self) -> None:
+        import hypothesis.strategies as st
+        server = self.serve('--rate', '0', '--access-log', 'no', root=plant(scratch(), {'app.log': numbered(1, 20)}))
+
+        def answers(pieces: Sequence[bytes]) -> list[bytes]:
+            with server.wire() as wire:
+                wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for piece in pieces:
+                    wire.send(piece)
+                with contextlib.suppress(OSError):
+                    wire.socket.shutdown(socket.SHUT_WR)
+                return re.findall(rb'HTTP/1\.1 \d{3}', read_all(wire))
+
+        def check(case: tuple[list[bytes], list[int]]) -> None:
+            heads, cuts = case
+            data = b''.join(head + b'\r\n\r\n' for head in heads)
+            places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+            whole = answers([data])
+            self.assertEqual(answers([data[a:b] for a, b in itertools.pairwise(places)]), whole)
+            self.assertNotIn(b'HTTP/1.1 500', whole)
+
+        self.given(check, st.tuples(st.lists(self.heads(), min_size=1, max_size=3),
+                                    st.lists(st.integers(0, 2000), max_size=4)))
+        self.assertEqual(server.complaints(), [])
+
+    def test_a_query_means_what_was_quoted(self) -> None:
+        import hypothesis.strategies as st
+        text = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\n\r\0'), min_size=1, max_size=20)
+        allowed = [row.name for row in logwatch.PARAMETERS]
+
+        def check(case: tuple[list[str], list[str], int]) -> None:
+            words, others, lines = case
+            query = urllib.parse.urlencode([*(('q', word) for word in words), ('n', lines),
+                                            *(('not', other) for other in others)])
+            args = logwatch.parse_query(query, allowed)
+            self.assertEqual([args.get('q', ()), args.get('not', ()), args['n']],
+                             [tuple(words), tuple(others), lines])
+
+        self.given(check, st.tuples(st.lists(text, max_size=3), st.lists(text, max_size=3), st.integers(1, 10_000)))
+
+    def test_a_cursor_is_the_place_that_it_was_made_of(self) -> None:
+        import hypothesis.strategies as st
+
+        eight = st.binary(min_size=8, max_size=8)
+
+        def number(bits: int) -> Any:
+            return st.integers(0, 2 ** bits - 1)
+
+        def check(cursor: Any) -> None:
+            text = logwatch.encode_cursor(cursor)
+            self.assertRegex(text, r'\A[\w-]+\Z')
+            self.assertEqual(logwatch.parse_cursor(text), cursor)
+            for at in range(len(text)):     # none but the last character can be another and mean the same
+                other = text[:at] + ('B' if text[at] == 'A' else 'A') + text[at + 1:]
+                with contextlib.suppress(ValueError):
+                    self.assertNotEqual(logwatch.parse_cursor(other), cursor)
+
+        self.given(check, st.builds(logwatch.Cursor, number(64), number(64), number(16), eight, eight, number(64),
+                                    eight))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
