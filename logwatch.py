@@ -6771,10 +6771,10 @@ def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
     if os.geteuid():
         return os.geteuid(), own_groups()
     entry = pwd.getpwnam(user)
-    primary = {one.gr_gid for one in grp.getgrall() if one.gr_name == unit_property("Group")} or {entry.pw_gid}
-    named = unit_property("SupplementaryGroups").split()
-    extra = {one.gr_gid for one in grp.getgrall() if one.gr_name in named}
-    return entry.pw_uid, frozenset(primary | extra).union(os.getgrouplist(user, min(primary)))
+    numbers = {one.gr_name: one.gr_gid for one in grp.getgrall()}
+    primary = numbers.get(unit_property("Group"), entry.pw_gid)
+    extra = [numbers[name] for name in unit_property("SupplementaryGroups").split() if name in numbers]
+    return entry.pw_uid, frozenset([*extra, *os.getgrouplist(user, primary)])
 
 
 def ran_as(uid: int, gids: frozenset[int]) -> str:
