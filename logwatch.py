@@ -5054,11 +5054,15 @@ def client_address(peer: str, headers: Mapping[str, str]) -> str:
 
 
 class Response(NamedTuple):
-    """An answer; a body in pieces has no length unless the headers say it."""
+    """An answer; its body has no length unless the headers say it, as reply() does."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes | Iterable[bytes]
+
+    def pieces(self) -> Iterable[bytes]:
+        """The body as pieces, also where it is one."""
+        return [self.body] if isinstance(self.body, bytes) else self.body
 
 
 # A log line is text, never markup; an answer is for the one who asked, never for a cache or another site's script.
@@ -5077,6 +5081,7 @@ MEDIA = {
     "sse": "text/event-stream",
     "metrics": "text/plain; version=0.0.4; charset=utf-8",
     "health": "application/health+json",
+    "problem": "application/problem+json",
 }
 # ASCII only: escapes C0, DEL, C1, bidi and U+2028. What it is given are trees.
 JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -5143,14 +5148,14 @@ class Body:
 
 def reply(media: str, body: bytes | Iterable[bytes], headers: Sequence[tuple[str, str]] = (),
           status: int = 200) -> Response:
-    """A response in one of MEDIA."""
-    return Response(status, (("Content-Type", MEDIA[media]), *headers), body)
+    """A response in one of MEDIA; with its length, but where the body comes in pieces."""
+    length = [("Content-Length", str(len(body)))] if isinstance(body, bytes) else []
+    return Response(status, (("Content-Type", MEDIA[media]), *headers, *length), body)
 
 
 def problem_response(problem: Problem) -> Response:
     """The RFC 9457 document of a problem."""
-    body = JSON(problem.document()).encode() + b"\n"
-    return Response(problem.status, (("Content-Type", "application/problem+json"), *problem.headers), body)
+    return reply("problem", JSON(problem.document()).encode() + b"\n", problem.headers, problem.status)
 
 
 # What a terminal or a browser could take as anything but text: C0 but tab and newline, DEL, C1, the bidirectional
@@ -5176,7 +5181,7 @@ def page_html(title: str, text: Iterable[bytes], links: Sequence[tuple[str, str]
     return body_of(itertools.chain([head.encode()], lines, [b"</pre></html>\n"]))
 
 
-FORMAT_NAMES = [name for name in MEDIA if name != "metrics"]
+FORMAT_NAMES = [name for name in MEDIA if name not in ("metrics", "problem")]
 parse_format = parse_text("|".join(FORMAT_NAMES), ", ".join(FORMAT_NAMES))
 
 
@@ -6083,14 +6088,12 @@ class Application:
             response = self.respond(request)
         else:
             response = problem_response(method_problem(request.method))
-        headers = [*response.headers, *SECURITY_HEADERS]
-        if isinstance(response.body, bytes) and response.status != 304:
-            headers.append(("Content-Length", str(len(response.body))))
-        start_response(f"{response.status} {http.HTTPStatus(response.status).phrase}", headers)
+        start_response(f"{response.status} {http.HTTPStatus(response.status).phrase}",
+                       [*response.headers, *SECURITY_HEADERS])
         if request.method == "HEAD":
             close_body(response.body)
             return []
-        return [response.body] if isinstance(response.body, bytes) else response.body
+        return response.pieces()
 
 
 @functools.cache
@@ -6200,13 +6203,11 @@ def http_date(seconds: int) -> str:
     return email.utils.formatdate(seconds, usegmt=True)
 
 
-def render_head(response: Response, keep: bool, length: int | None, chunked: bool) -> bytes:
+def render_head(response: Response, keep: bool, chunked: bool) -> bytes:
     """The head of a response. Its own check of every header: a CR or LF in one would be a second answer."""
     lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}",
              f"Date: {http_date(int(time.time()))}"]
     lines += [f"{name}: {value}" for name, value in response.headers] + SECURITY_LINES
-    if length is not None:
-        lines.append(f"Content-Length: {length}")
     if chunked:
         lines.append("Transfer-Encoding: chunked")
     if not keep:
@@ -6237,21 +6238,17 @@ class Sending:
         """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
         than its Content-Length: the connection must not go on."""
         response = self.answer = self.answer.run() if isinstance(self.answer, Call) else self.answer
-        if isinstance(response.body, bytes):
-            head = render_head(response, keep, len(response.body) if response.status != 304 else None, False)
-            yield head if bodiless else head + response.body
-            return
         length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-        chunked = length is None and chunks
-        head = render_head(response, keep, None, chunked)
+        chunked = length is None and chunks and not isinstance(response.body, bytes)
+        head = render_head(response, keep, chunked)
         if bodiless:
             yield head
             return
         size = 0
-        for piece in response.body:
-            data = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
-            if head + data:
-                yield head + data
+        for piece in response.pieces():
+            frame = head + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
+            if frame:
+                yield frame
             head = b""
             size += len(piece)
         if chunked:
@@ -6957,7 +6954,7 @@ def command_get(config: Config, reread: Reread, argument: str) -> int:
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300
     output = sys.stdout if good else sys.stderr
-    for piece in [response.body] if isinstance(response.body, bytes) else response.body:
+    for piece in response.pieces():
         output.buffer.write(piece)
         output.buffer.flush()
     return 0 if good else 1

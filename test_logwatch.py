@@ -9406,7 +9406,7 @@ class CommandLine(Case):
         """wsgiref's check is an assert, which -O takes away (CVE-2026-0865)."""
         code = ('import sys; sys.path.insert(0, sys.argv[1]); import logwatch\n'
                 'answer = logwatch.Response(200, (("X", "a\\r\\nSet-Cookie: b"),), b"")\n'
-                'try: logwatch.render_head(answer, True, 0, False)\n'
+                'try: logwatch.render_head(answer, True, False)\n'
                 'except ValueError: print("refused")')
         done = subprocess.run([sys.executable, '-I', '-O', '-c', code, str(HERE)], check=True, capture_output=True,
                               text=True)
@@ -10514,7 +10514,7 @@ class AttackedBrowsers(Case):
         self.assertEqual(reply.status, 200)
         for name, value in (('A', 'b\r\nC: d'), ('A', 'b\nC'), ('A\r\nB', 'c'), ('A', 'b\x0bC'), ('A', 'b\u2028C')):
             with self.subTest((name, value)), self.assertRaises(ValueError):
-                logwatch.render_head(logwatch.Response(200, ((name, value),), b''), True, 0, False)
+                logwatch.render_head(logwatch.Response(200, ((name, value),), b''), True, False)
 
     def test_our_own_log_is_one_line_a_request_in_ascii(self) -> None:
         """Litestar GHSA-674p-xv2x-rf3g: an address with a line break writes lines of its own. No query is logged."""
@@ -11000,7 +11000,7 @@ class Fuzzed(Counted):
                                                  chance.random() < 0.5)
             except logwatch.Problem as problem:
                 self.assertIn(problem.status, (400, 405, 417, 431, 501, 505), head)
-                self.assertTrue(logwatch.render_head(logwatch.problem_response(problem), False, 0, False))
+                self.assertTrue(logwatch.render_head(logwatch.problem_response(problem), False, False))
                 return
             self.assertIn(request.method, ('GET', 'HEAD'), head)
             self.assertTrue(request.path.startswith('/') and request.path.isprintable(), head)
