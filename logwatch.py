@@ -5018,10 +5018,9 @@ class Throttle:
 def peer_key(address: str) -> str:
     """Return what a peer is limited by: its IPv4 address, its IPv6 /64 (what one customer has), else the text."""
     try:
-        packed = ipaddress.ip_address(address.partition("%")[0]).packed
+        return ipaddress.ip_address(address.partition("%")[0]).packed[:8].hex()
     except ValueError:
         return address
-    return packed[:8].hex() if len(packed) == 16 else packed.hex()
 
 # --------------------------------------------------------------------------------------------------------------------
 # HTTP: request, response, negotiation, problem documents
