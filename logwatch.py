@@ -5984,8 +5984,7 @@ def request_of_environ(environ: Mapping[str, Any]) -> Request:
     # PEP 3333 hands the decoded path as if it were Latin-1.
     path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace") or "/"
     return Request(str(environ["REQUEST_METHOD"]), path, str(environ.get("QUERY_STRING", "")), headers,
-                   client_address(peer, headers),
-                   peer == "unix", threaded=bool(environ.get("wsgi.multithread")))
+                   client_address(peer, headers), peer == "unix", threaded=bool(environ.get("wsgi.multithread")))
 
 
 def method_problem(method: str) -> Problem:
@@ -6161,7 +6160,7 @@ def parse_target(target: bytes) -> tuple[str, str]:
     return path, query
 
 
-def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
+def parse_head(head: bytes, peer: str) -> tuple[Request, bool]:
     """A request's head without its empty line as a Request, and whether the connection stays open after it.
 
     Stricter than RFC 9112: nothing is repaired, and whatever two servers could read differently raises Problem 400
@@ -6189,7 +6188,8 @@ def parse_head(head: bytes, peer: str, local: bool) -> tuple[Request, bool]:
     path, query = parse_target(target)
     options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
     modern = version == b"HTTP/1.1"
-    request = Request(method.decode(), path, query, headers, client_address(peer, headers), local, chunks=modern)
+    request = Request(method.decode(), path, query, headers, client_address(peer, headers), peer == "unix",
+                      chunks=modern)
     return request, modern and "close" not in options
 
 
@@ -6351,8 +6351,8 @@ def socket_address(listener: socket.socket) -> str:
 class Connection:
     """A client: its socket, what it sent and was not answered yet, and until when it may stay silent."""
 
-    def __init__(self, sock: socket.socket, peer: str, local: bool, now: float) -> None:
-        self.sock, self.peer, self.local = sock, peer, local
+    def __init__(self, sock: socket.socket, peer: str, now: float) -> None:
+        self.sock, self.peer = sock, peer
         self.buffer = b""
         self.busy = self.streams = False        # with a worker; with a thread of its own
         self.keep = True                        # open for a further request behind this one
@@ -6475,13 +6475,12 @@ class Server:
                     self._drop_idlest()
                 return
             sock.setblocking(False)
-            local = listener.family == socket.AF_UNIX
-            if not local:
+            peer = "unix" if listener.family == socket.AF_UNIX else name[0].removeprefix("::ffff:")
+            if peer != "unix":
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self._connections) >= CONNECTIONS_MAX:
                 self._drop_idlest()
-            connection = Connection(sock, "unix" if local else name[0].removeprefix("::ffff:"), local, time.monotonic())
-            self._connections[sock.fileno()] = connection
+            self._connections[sock.fileno()] = Connection(sock, peer, time.monotonic())
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _writable(self, connection: Connection) -> None:
@@ -6559,7 +6558,7 @@ class Server:
         """Answer a request, or hand it to a worker. False unless the loop may go on with this connection."""
         started = time.monotonic()
         try:
-            request, keep = parse_head(head, connection.peer, connection.local)
+            request, keep = parse_head(head, connection.peer)
         except Problem as problem:
             self._reject(connection, problem, head)
             return False

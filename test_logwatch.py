@@ -2030,7 +2030,7 @@ class Deadlines(Case):
         for start in (RuntimeError("can't start new thread"), None):
             with contextlib.ExitStack() as stack:
                 ours, theirs = map(stack.enter_context, socket.socketpair())
-                connection = logwatch.Connection(ours, 'unix', True, time.monotonic())
+                connection = logwatch.Connection(ours, 'unix', time.monotonic())
                 server._connections[ours.fileno()] = connection
                 server._epoll.register(ours.fileno())
                 if start:
@@ -9204,7 +9204,7 @@ class RequestLimits(Case):
         statuses = []
         for n in range(6):
             head = head_bytes('/logs', {'X-Forwarded-For': f'2001:db8:1:2::{n:x}'})[:-4]
-            request, _ = logwatch.parse_head(head, '127.0.0.1', False)
+            request, _ = logwatch.parse_head(head, '127.0.0.1')
             statuses.append(application.respond(request).status)  # type: ignore[attr-defined]
         self.assertEqual(statuses, [200] * 4 + [429] * 2)
 
@@ -9217,7 +9217,7 @@ class RequestLimits(Case):
         statuses = []
         for n in range(6):
             head = head_bytes('/logs', {'X-Forwarded-For': f'192.0.2.{n}'})[:-4]
-            request, _ = logwatch.parse_head(head, '198.51.100.1', False)
+            request, _ = logwatch.parse_head(head, '198.51.100.1')
             self.assertEqual(request.peer, '198.51.100.1')
             statuses.append(application.respond(request).status)  # type: ignore[attr-defined]
         self.assertEqual(statuses, [200] * 4 + [429] * 2)
@@ -9266,7 +9266,7 @@ class OneAmongOthers(Case):
         for one, other in pairs:
             self.addCleanup(one.close)
             self.addCleanup(other.close)
-        scan, short, own = (logwatch.Connection(one, 'x', False, time.monotonic() - age) for (one, _), age in zip(
+        scan, short, own = (logwatch.Connection(one, 'x', time.monotonic() - age) for (one, _), age in zip(
             pairs, (10.0, 0.0, 0.0), strict=True))
         scan.owner, short.owner, own.owner = 'greedy', 'modest', 'greedy'
         for running, ended in (({scan, short}, True), ({scan, own}, False), ({scan}, False)):
@@ -10996,8 +10996,7 @@ class Fuzzed(Counted):
         def case(chance: random.Random) -> None:
             head = mutated(chance, corpus)
             try:
-                request, _ = logwatch.parse_head(head, chance.choice(('unix', '127.0.0.1', '::1', '192.0.2.1')),
-                                                 chance.random() < 0.5)
+                request, _ = logwatch.parse_head(head, chance.choice(('unix', '127.0.0.1', '::1', '192.0.2.1')))
             except logwatch.Problem as problem:
                 self.assertIn(problem.status, (400, 405, 417, 431, 501, 505), head)
                 self.assertTrue(logwatch.render_head(logwatch.problem_response(problem), False, False))
