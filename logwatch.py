@@ -6429,11 +6429,8 @@ class Server:
             elif fd == self._wake_in.fileno():
                 with contextlib.suppress(BlockingIOError):
                     self._wake_in.recv(4096)
-            elif fd in self._connections and events & select.EPOLLIN and not self._connections[fd].sending:
-                if len(self._connections[fd].buffer) <= HEADERS_BYTES:      # else there is enough to do
-                    self._receive(self._connections[fd])
-            elif fd in self._connections:
-                self._writable(self._connections[fd])
+            elif connection := self._connections.get(fd):
+                self._attend(connection, events)
         while self._done:
             self._take_back(self._done.popleft())
         again, self._again = self._again, set()
@@ -6483,12 +6480,14 @@ class Server:
             self._connections[sock.fileno()] = Connection(sock, peer, time.monotonic())
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def _writable(self, connection: Connection) -> None:
-        """A slow client takes more, or is gone."""
+    def _attend(self, connection: Connection, events: int) -> None:
+        """A slow client takes more, or one is gone, or asks for something."""
         if connection.sending:
             self._lend(connection)
-        else:
+        elif not events & select.EPOLLIN:
             self._close(connection)
+        elif len(connection.buffer) <= HEADERS_BYTES:       # else there is enough to do
+            self._receive(connection)
 
     def _drop_idlest(self) -> None:
         """Make room: the connection that has been silent longest goes, so that slow clients never lock out others. Not
