@@ -5357,28 +5357,27 @@ def logrotate_stanzas(minute: int) -> Sequence[Stanza]:
     return load_logrotate(LOGROTATE_CONF)[0]
 
 
-def log_outlook(log: Log) -> Finding | None:
+def log_outlook(log: Log) -> Unreadable | None:
     """What logrotate's next run will take from us: a log that can be read today, and from midnight on no more."""
-    if not os.geteuid():        # root can read all
-        return None
-    for file in written_files(log):
+    for file in written_files(log) if os.geteuid() else ():     # root can read all
         path = os.path.join(log.root, *file.parts)
         stanzas = matching(path, logrotate_stanzas(int(time.time() // 60)))
         with contextlib.suppress(OSError):
             if stanzas and (lost := loss(path, stanzas[0], os.geteuid(), own_groups())):
-                return lost
+                return Unreadable(f"{lost.what}: {lost.why}", lost.fix)
     return None
 
 
 def log_warning(log: Log) -> Check | None:
     """The check of a log that cannot be read, or soon will not be: one that was readable before rotation is the
     classic."""
-    if problem := log_problem(log):
-        fix = f"; {problem.fix}" if problem.fix else ""
-        return Check("logs", log.name, 1.0, "", "warn", "", f"log {log.name} cannot be read: {problem.reason}{fix}")
-    if lost := log_outlook(log):
-        return Check("logs", log.name, 0.0, "", "warn", "", f"log {log.name} {lost.what}: {lost.why}; {lost.fix}")
-    return None
+    problem = log_problem(log)
+    trouble = problem or log_outlook(log)
+    if not trouble:
+        return None
+    said = f"cannot be read: {trouble.reason}" if problem else trouble.reason
+    fix = f"; {trouble.fix}" if trouble.fix else ""
+    return Check("logs", log.name, float(bool(problem)), "", "warn", "", f"log {log.name} {said}{fix}")
 
 
 def log_checks(logs: Sequence[Log]) -> list[Check]:
@@ -5531,13 +5530,11 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
     packing = log.files[-1].packing if log.files else ""
     problem = log_problem(log) if packing in ("", "gz") else Unreadable(
         f"only {packing} files are left of it, and these are not read")
-    survey, outlook = survey_of(site.catalogue.recall, log), None if problem else log_outlook(log)
+    survey, trouble = survey_of(site.catalogue.recall, log), problem or log_outlook(log)
     row = {"name": log.name, "format": survey.format.name, "bytes": sum(file.size for file in log.files),
            "first": timestamp(survey.first), "last": timestamp(survey.last), "rotations": max(0, len(log.files) - 1),
            "readable": problem is None}
-    if problem:
-        return row | {"reason": problem.reason, "fix": problem.fix}
-    return row | ({"reason": f"{outlook.what}: {outlook.why}", "fix": outlook.fix} if outlook else {})
+    return row | ({"reason": trouble.reason, "fix": trouble.fix} if trouble else {})
 
 
 def journal_state(name: str) -> dict[str, object]:
