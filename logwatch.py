@@ -1135,16 +1135,15 @@ def make_recall() -> Recall:
     """A function of (look, root, file) that says look(root, file), or, while the file stays as it is, what that said
     before; of the FACTS_MAX files asked for last. A log that grows takes the place of what it was."""
     @functools.lru_cache(maxsize=FACTS_MAX)
-    def known(look: Callable[[str, File], Any], root: str, parts: tuple[str, ...]) -> list[tuple[File, Any]]:
-        return []
+    def known(look: Callable[[str, File], Any], root: str, parts: tuple[str, ...]) -> list[tuple[File | None, Any]]:
+        return [(None, None)]
 
     def recall(look: Callable[[str, File], Any], root: str, file: File) -> Any:
         last = known(look, root, file.parts)
-        for then, fact in last[:]:
-            if then == file:
-                return fact
-        fact = look(root, file)
-        last[:] = [(file, fact)]
+        then, fact = last[0]
+        if then != file:
+            fact = look(root, file)
+            last[0] = file, fact
         return fact
     return recall
 
