@@ -873,20 +873,6 @@ def parse_rotation(name: str) -> Rotation:
     return Rotation(match["stem"], match["number"] or "", match["date"] or "", (match["packing"] or "")[1:])
 
 
-def rotation_order(files: Iterable[File]) -> tuple[File, ...]:
-    """The files of a set, oldest first: by number or by date where all rotated ones have it, else by time."""
-    listed = [(parse_rotation(file.parts[-1]), file) for file in files]
-    rotated = [rotation for rotation, file in listed if not file.live]
-    numbered = all(rotation.number.isdigit() for rotation in rotated)
-    dated = all(rotation.date for rotation in rotated)
-
-    def key(item: tuple[Rotation, File]) -> tuple[bool, int, str, int, tuple[str, ...]]:
-        rotation, file = item
-        return (file.live, -int(rotation.number) if numbered and not file.live else 0,
-                re.sub(r"\D", "", rotation.date) if dated else "", file.mtime_ns, file.parts)
-    return tuple(file for _, file in sorted(listed, key=key))
-
-
 @functools.cache
 def kernel_devices() -> frozenset[int]:
     """The devices of /proc and /sys, whose files look regular and are not logs."""
@@ -988,13 +974,22 @@ def known_time(nanoseconds: int) -> int:
 
 
 def finished(files: Sequence[File]) -> tuple[File, ...]:
-    """The files of a set, oldest first, without those that a compressor still writes: it removes the plain file
-    last."""
+    """The files of a set, oldest first: by number or by date where all rotated ones have it, else by time. Without
+    those that a compressor still writes: it removes the plain file last."""
     if len(files) < 2:
         return tuple(files)
     names = {file.parts for file in files}
-    return rotation_order(file for file in files if not file.packing or (
-        *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names)
+    done = [(parse_rotation(file.parts[-1]), file) for file in files if not file.packing or (
+        *file.parts[:-1], file.parts[-1][:-len(file.packing) - 1]) not in names]
+    rotated = [rotation for rotation, file in done if not file.live]
+    numbered = all(rotation.number.isdigit() for rotation in rotated)
+    dated = all(rotation.date for rotation in rotated)
+
+    def key(item: tuple[Rotation, File]) -> tuple[bool, int, str, int, tuple[str, ...]]:
+        rotation, file = item
+        return (file.live, -int(rotation.number) if numbered and not file.live else 0,
+                re.sub(r"\D", "", rotation.date) if dated else "", file.mtime_ns, file.parts)
+    return tuple(file for _, file in sorted(done, key=key))
 
 
 def rotation_sets(files: Iterable[File]) -> dict[tuple[str, ...], tuple[File, ...]]:
