@@ -2606,9 +2606,7 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
     arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since > -math.inf and not place else []     # not both
     arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until < math.inf else []
     arguments += [f"--priority={criteria.level}"] if criteria.level is not None else []
-    if place:
-        inclusive = place.behind == reverse
-        arguments.append(f"--{'' if inclusive or reverse else 'after-'}cursor={place.entry}")
+    arguments += [f"--{'after-' if place.behind and not reverse else ''}cursor={place.entry}"] if place else []
     return [*arguments, "--reverse"] if reverse else arguments
 
 
