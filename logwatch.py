@@ -789,6 +789,11 @@ def own_groups() -> frozenset[int]:
     return frozenset({os.getegid(), *os.getgroups()})
 
 
+def parents(path: str) -> list[str]:
+    """'/a/b' → ['/', '/a']."""
+    return [path[:place] or "/" for place, letter in enumerate(path) if letter == "/" and path != "/"]
+
+
 def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
     """Return why that user cannot read the log at `path`, or None if it can: walks from / and names what forbids.
 
@@ -801,7 +806,7 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
         return os.access(name, want, effective_ids=True) if mine else allowed(access, uid, gids, want)
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     try:
-        for folder in ("/", *(real[:at] for at, letter in enumerate(real) if letter == "/" and at)):
+        for folder in parents(real):
             entry = access_of(folder)
             if not granted(folder, entry, ENTER):
                 return _denied(folder, entry, uid, gids, ENTER)._replace(subject=path)
@@ -3225,11 +3230,6 @@ def parse_mountinfo(data: bytes) -> list[Mount]:
     return [Mount(int(number), int(parent), device, point, frozenset(options.split(",")), fstype, source,
                   frozenset(super_options.split(",")))
             for number, parent, device, point, options, fstype, source, super_options in lines]
-
-
-def parents(path: str) -> list[str]:
-    """'/a/b' → ['/', '/a']."""
-    return [path[:place] or "/" for place, letter in enumerate(path) if letter == "/" and path != "/"]
 
 
 def topmost(mounts: Sequence[Mount]) -> list[Mount]:
