@@ -5880,9 +5880,8 @@ def brief(verdict: Verdict, request: Request) -> Verdict:
 
 def answer_health(site: Site, request: Request, args: Args, check: str = "") -> Response:
     """/health and /health/CHECK as health+json or text; 503 only for fail. Probes send a browser's Accept: no HTML."""
-    verdict, format_ = choose_checks(brief(site.verdict(), request), args, check), args.get("format", "health")
-    if format_ not in ("health", "json", "text"):
-        raise Problem(400, f"parameter format: {format_!r} is not allowed here; allowed: health, json, text")
+    verdict = choose_checks(brief(site.verdict(), request), args, check)
+    format_ = negotiate(request, {"format": "health", **args}, ("health", "json", "text"))
     return reply(format_, render_verdict(verdict, format_), status=verdict.http_status)
 
 
