@@ -642,11 +642,6 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
 
 LOOPBACK = re.compile(r"localhost|::1|\[::1\]|127(\.[0-9]{1,3}){3}")      # what only this machine can reach, or be
 
-
-def is_loopback(address: Address) -> bool:
-    """Whether only this machine can reach it: a unix socket, or LOOPBACK."""
-    return bool(address.path or LOOPBACK.fullmatch(address.host))
-
 # --------------------------------------------------------------------------------------------------------------------
 # access: who may read a file, why not, and what would let them
 # --------------------------------------------------------------------------------------------------------------------
@@ -6814,7 +6809,7 @@ def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
     import http.client  # here: it brings OpenSSL, 2 MB for good, and the server speaks no TLS
     parts = urllib.parse.urlsplit(url)
     address = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-    if parts.scheme != "http" or not is_loopback(Address("", address, 0)):
+    if parts.scheme != "http" or not LOOPBACK.fullmatch(address):
         raise ValueError("only http:// on a loopback address is probed")
     client = http.client.HTTPConnection(address, parts.port or 80, timeout=PROBE_SECONDS)
     try:
@@ -6897,7 +6892,7 @@ Reread = Callable[..., Config]      # reads the configuration again, with anothe
 def require_token(config: Config, addresses: Iterable[Address]) -> Config:
     """The configuration. Raises ConfigError where others than this machine could read without a token."""
     for address in addresses:
-        if not is_loopback(address) and not config.tokens:
+        if not config.tokens and not address.path and not LOOPBACK.fullmatch(address.host):
             raise ConfigError(f"listen: {address} can be reached from outside this machine, and there is no token; "
                               "allowed: a loopback address or unix:PATH, with Nginx in front; or a token")
     return config
