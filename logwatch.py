@@ -6850,26 +6850,27 @@ def probe(url: str, stream: str) -> list[Finding]:
     return findings
 
 
-def examine(paths: Iterable[str], uid: int, gids: frozenset[int], *, logrotate: str = LOGROTATE_CONF,
-          private: Iterable[str] = (), listen: str = "", unit: str = "", url: str = "",
-          stream: str = "") -> list[Finding]:
-    """Return everything that is wrong for the service user `uid`, `gids`; see service_identity() and ran_as().
-
-    paths: the configured logs' live files. private: files that hold tokens or keys. listen: the address, given only if
-    no token is needed there. unit: name or path. url, stream: see probe(). What is not given is not looked at.
-    """
-    stanzas, findings = load_logrotate(logrotate)
-    for path in paths:
+def examine(config: Config, logs: Sequence[Log], uid: int, gids: frozenset[int], url: str = "") -> list[Finding]:
+    """Return everything that is wrong for the service user `uid`, `gids`; see service_identity() and ran_as(). A `url`
+    leads here through Nginx; see probe()."""
+    stanzas, findings = load_logrotate(LOGROTATE_CONF)
+    for path in (os.path.join(log.root, *file.parts) for log in logs for file in written_files(log)):
         why = why_unreadable(path, uid, gids)
         findings += [why] if why else []
         findings += rotation_findings(path, stanzas, uid, gids)
     findings += journal_findings(uid, gids)
-    for path in private:
+    for path in config.sources if config.tokens else ():
         findings += exposed(path, uid)
-    findings += open_port(listen, pwd.getpwall()) if listen else []
-    findings += exposure(unit) if unit else []
-    findings += probe(url, stream) if url else []
-    return findings
+    findings += [] if config.tokens else open_port(str(config.listen), pwd.getpwall())
+    findings += exposure(f"{SERVICE_USER}.service")
+    if url:
+        name = next((log.name for log in logs if log.files), "journal")
+        findings += probe(url, "" if config.tokens else f"logs/{name}?follow=1&format=sse")
+    return findings + [
+        Finding(log.name, "is no log that can be read", log.problem.reason if log.problem else
+                f"no file matches {dict(config.log).get(log.name)} now",
+                log.problem.fix if log.problem else f"see log = {log.name}= in the configuration")
+        for log in logs if not log.files]
 
 # --------------------------------------------------------------------------------------------------------------------
 # command line: serve, get, check, token, config
@@ -6978,22 +6979,13 @@ def command_check(config: Config, reread: Reread, argument: str) -> int:
         if credential and os.path.exists(credential[1]):
             config = config._replace(tokens=(*config.tokens, *load_tokens([credential[1]])),
                                      sources=(*config.sources, credential[1]))
-    listed = Catalogue(config).logs()
-    logs = [log for log in listed if log.files]
-    paths = [os.path.join(log.root, *file.parts) for log in logs for file in written_files(log)]
-    name = next((log.name for log in logs), "journal")
-    findings = examine(paths, uid, gids, private=config.sources if config.tokens else [],
-                       listen="" if config.tokens else str(config.listen), unit=f"{SERVICE_USER}.service", url=argument,
-                       stream="" if config.tokens else f"logs/{name}?follow=1&format=sse")
-    findings += [Finding(log.name, "is no log that can be read", log.problem.reason if log.problem else
-                         f"no file matches {dict(config.log).get(log.name)} now",
-                         log.problem.fix if log.problem else f"see log = {log.name}= in the configuration")
-                 for log in listed if not log.files]
+    logs = Catalogue(config).logs()
+    findings = examine(config, logs, uid, gids, argument)
     print(ran_as(uid, gids))
     for finding in findings:
         print(f"\n{quoted(finding.subject)} {finding.what}\n    {finding.why}\n    fix: {finding.fix}")
     if not findings:
-        print(f"nothing is wrong with {len(paths)} logs")
+        print(f"nothing is wrong with {sum(len(written_files(log)) for log in logs)} logs")
     return 1 if findings else 0
 
 

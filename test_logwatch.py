@@ -10008,7 +10008,10 @@ class Probed(LogrotateBox):
         with open(self.path('logrotate.conf'), 'w'):
             pass
         os.chmod(self.path('logrotate.conf'), 0o644)
-        found = logwatch.examine([self.path('none.log')], ME, frozenset(), logrotate=self.path('logrotate.conf'))
+        config = logwatch.load_config({'log-root': [self.box]}, {})
+        logs = [logwatch.Log('none', self.box, (logwatch.File(('none.log',), 1, 1, 1, '', True),))]
+        with mock.patch.object(logwatch, 'LOGROTATE_CONF', self.path('logrotate.conf')):
+            found = logwatch.examine(config, logs, ME, frozenset())
         self.assertTrue(all(isinstance(one, logwatch.Finding) and all(one) for one in found))
         self.assertIn(self.path('none.log'), [one.subject for one in found])
         self.assertIn('for 4242 (uid 4242; groups adm)', logwatch.ran_as(ME, frozenset({ADM})))
