@@ -1687,7 +1687,7 @@ class Stream:
             if self._has_head(index, cursor) and self._has(index, cursor.offset, cursor.tail, cursor.head):
                 source = self.source(index)
                 offset = whole_place(source, cursor.offset, self.budget)
-                return self._with_prior(Mark(index, offset, tail_before(source, offset)), cursor)
+                return self.with_prior(Mark(index, offset, tail_before(source, offset)), cursor)
         # A rotated file that begins the same but ends earlier is what compression or copytruncate saved of the one that
         # was read: nothing in it is new, and what may be missing lies between it and the next.
         saved = [number for number in range(len(self.files) - 1) if self._has_head(number, cursor)]
@@ -1710,18 +1710,15 @@ class Stream:
         before = tail_before(source, offset)
         return len(before) == min(offset, TAIL_BYTES) and self._stamp(before, offset, head) == tail
 
-    def _with_prior(self, mark: Mark, cursor: Cursor) -> Mark:
+    def with_prior(self, mark: Mark, cursor: Cursor | None = None) -> Mark:
+        """A place, with how far the plain file before it had been read, by a cursor, or else is written: a renamed one
+        grows until its writer reopens."""
         with contextlib.suppress(Unreadable):
-            if mark.number and cursor.prior != NO_PRIOR and self._has(
+            prior = self.source(mark.number - 1) if mark.number else None
+            if prior and cursor and cursor.prior != NO_PRIOR and self._has(
                     mark.number - 1, cursor.prior, cursor.prior_tail, cursor.head):
-                return mark._replace(prior=cursor.prior,
-                                     prior_tail=tail_before(self.source(mark.number - 1), cursor.prior))
-        return self.with_prior(mark)
-
-    def with_prior(self, mark: Mark) -> Mark:
-        """A place, with how far the plain file before it is written: a renamed one grows until its writer reopens."""
-        with contextlib.suppress(Unreadable):
-            if mark.number and isinstance(prior := self.source(mark.number - 1), Plain):
+                return mark._replace(prior=cursor.prior, prior_tail=tail_before(prior, cursor.prior))
+            if isinstance(prior, Plain):
                 return mark._replace(prior=prior.size, prior_tail=tail_before(prior, prior.size))
         return mark
 
