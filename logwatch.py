@@ -4943,19 +4943,16 @@ def token_digest(secret: str | bytes) -> str:
     return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()
 
 
-def _presented(header: bytes) -> bytes | None:
-    """Return the secret in an Authorization value: Bearer (RFC 6750), or Basic's password (RFC 7617); else None."""
+def _presented(header: bytes) -> bytes:
+    """Return the secret in an Authorization value: Bearer (RFC 6750), or Basic's password (RFC 7617); else b''."""
     scheme, _, rest = header.partition(b" ")
     value = rest.strip(b" ")
     if scheme.lower() == b"bearer":
         return value
-    if scheme.lower() != b"basic":
-        return None
-    try:
-        _user, colon, password = binascii.a2b_base64(value, strict_mode=True).partition(b":")
-    except binascii.Error:
-        return None
-    return password if colon else None
+    with contextlib.suppress(binascii.Error):
+        if scheme.lower() == b"basic":
+            return binascii.a2b_base64(value, strict_mode=True).partition(b":")[2]
+    return b""
 
 
 def authenticate(header: bytes | str | None, tokens: Iterable[Token]) -> Token | None:
@@ -4965,8 +4962,8 @@ def authenticate(header: bytes | str | None, tokens: Iterable[Token]) -> Token |
     (compare_digest refuses a non-ASCII str). A str is taken as latin-1, as WSGI gives it.
     """
     raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
-    secret = _presented(raw) if raw and len(raw) <= AUTHORIZATION_BYTES else None
-    digest = token_digest(secret or b"").encode()
+    secret = _presented(raw) if raw and len(raw) <= AUTHORIZATION_BYTES else b""
+    digest = token_digest(secret).encode()
     found = None
     for token in tokens:
         same = hmac.compare_digest(digest, token.digest.encode())
