@@ -1161,10 +1161,6 @@ class Fed:
             raise EOFError(f"{GZIP_IDLE_BYTES >> 10} KiB of it hold nothing")
         return piece
 
-    def seekable(self) -> bool:
-        """Not: what was read is not read again."""
-        return False
-
 
 def is_text(root: str, file: File) -> bool:
     """Whether a file looks like a log: it may begin with NULs, where copytruncate under a writer that does not append
