@@ -624,13 +624,12 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         raise ConfigError(f"{path}: {name} is unknown; allowed: {known}")
     values: dict[str, Any] = {}
     for option in OPTIONS:
-        variable = environment_name(option)
-        found: tuple[tuple[str, Sequence[str] | None], ...] = (
-                 (f"--{option.name}", flags.get(option.name)),
-                 (variable, environment_texts(option, environment)),
-                 (f"{path}: {option.name}", ini.get(option.name)),
-                 (option.name, []))
-        source, texts = next((source, texts) for source, texts in found if texts is not None)
+        found: dict[str, Sequence[str] | None] = {
+            f"--{option.name}": flags.get(option.name),
+            environment_name(option): environment_texts(option, environment),
+            f"{path}: {option.name}": ini.get(option.name),
+            option.name: []}
+        source, texts = next((source, texts) for source, texts in found.items() if texts is not None)
         values[option.name.replace("-", "_")] = parse_option(option, texts, source)
     limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
     names = [name for name, _ in values["log"]]
