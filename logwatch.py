@@ -5986,6 +5986,8 @@ class Application:
         return self.guard(lambda: self._prepare(request))
 
     def _prepare(self, request: Request) -> Response | Call:
+        if request.method not in ("GET", "HEAD"):
+            raise method_problem(request.method)
         check_origin(self.site.config, request)
         route, names = find_route(request)
         request = self._admit(request, route, names)
@@ -6054,10 +6056,7 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         """PEP 3333."""
         request = request_of_environ(environ)
-        if request.method in ("GET", "HEAD"):
-            response = self.respond(request)
-        else:
-            response = problem_response(method_problem(request.method))
+        response = self.respond(request)
         start_response(f"{response.status} {http.HTTPStatus(response.status).phrase}",
                        [*response.headers, *SECURITY_HEADERS])
         if request.method == "HEAD":
