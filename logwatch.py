@@ -2412,6 +2412,7 @@ _JSON = json.JSONDecoder(  # NaN and 1e999 stay text: JSON has no word for them 
     parse_float=lambda text: float(text) if math.isfinite(float(text)) else text, parse_constant=str)
 
 
+@lru_cache(maxsize=1)      # time, level and fields of a line are asked for one after the other
 def _json_fields(line: bytes) -> dict[str, object]:
     """The object's own top-level members; {} for anything else."""
     try:
