@@ -6254,13 +6254,12 @@ class Notifier:
         self.watchdog_seconds = int(text) / 2e6 if text.isascii() and text.isdigit() else None   # half, as advised
 
     def notify(self, message: str, fds: Sequence[int] = ()) -> None:
-        """Send a state; a manager that is gone is no reason to stop serving."""
+        """Send a state; a manager that is gone is no reason to stop serving, nor is a want of descriptors."""
         if not self._path:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            with contextlib.suppress(OSError):
-                sender.connect(self._path)
-                socket.send_fds(sender, [message.encode()], list(fds))
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect(self._path)
+            socket.send_fds(sender, [message.encode()], list(fds))
 
 
 def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
