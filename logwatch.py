@@ -753,7 +753,6 @@ def _join(group: str, user: str) -> str:
 def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> str:
     """Return the least command that lets the user read the file or enter the folder."""
     where, letter, user = quoted(path), _LETTERS[want], user_name(uid)
-    entry = f"u:{user}:{letter} {where}"
     if uid == access.uid:
         return f"chmod u+{letter} {where}"
     if any(tag == _ACL_USER and who == uid and bits & want == want for tag, bits, who in access.acl):
@@ -765,7 +764,7 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
     if access.gid in gids and not is_unmapped(access.gid):
         return f"chmod g+{letter} {where}"
     again = f" && setfacl -d -m u:{user}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
-    return f"{ACL_TOOL}setfacl -m {entry}" + (again if want == READ else "")
+    return f"{ACL_TOOL}setfacl -m u:{user}:{letter} {where}" + (again if want == READ else "")
 
 
 def _denied(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> Finding:
@@ -1544,9 +1543,8 @@ def secret_key(state_dir: str) -> bytes:
         with contextlib.suppress(OSError):
             os.unlink(scratch)
     for source in ([path] if state_dir else []) + ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]:
-        with contextlib.suppress(OSError):
-            with open(source, "rb") as file:
-                data = file.read(SECRET_BYTES)
+        with contextlib.suppress(OSError), open(source, "rb") as file:
+            data = file.read(SECRET_BYTES)
             if len(data) == SECRET_BYTES:
                 return hashlib.blake2b(b"logwatch " + data, digest_size=SECRET_BYTES).digest()
     return os.urandom(SECRET_BYTES)
@@ -5647,9 +5645,8 @@ def read_log(site: Site, request: Request, name: str, args: Args) -> Page:
 def trouble_piece(problem: Problem, format_: str) -> bytes:
     """What a stream says of lines that are lost (event: gap), or that cannot be read for now (event: problem)."""
     event = "gap" if problem.status == 410 else "problem"
-    data = JSON(problem.document()).encode()
     if format_ == "sse":
-        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), JSON(problem.document()).encode())
     if format_ == "ndjson":
         return JSON({event: problem.document()}).encode() + b"\n"
     return safe_text(f"-- logwatch: {event}: {problem} --\n".encode())
