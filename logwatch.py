@@ -1222,13 +1222,13 @@ class Catalogue:
         if not log.files and not log.problem:
             logs = self._closed if time.monotonic() < self._unknown_until else self.logs()
             log = next((log for log in logs if log.name == name), log)
-        if log.problem and not log.files:
+        if log.files:
+            return log
+        if log.problem:
             raise Problem(403, f"log {name}: {log.problem.reason}", log.problem.fix)
-        if not log.files and name in self._configured:
+        if name in self._configured:
             raise Problem(404, f"log {name}: no file matches {dict(self.config.log)[name]!r} now")
-        if not log.files:
-            raise Problem(404, f"there is no log {name!r}; /logs lists those there are")
-        return log
+        raise Problem(404, f"there is no log {name!r}; /logs lists those there are")
 
     def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
         """The rotation sets below log_root, and a Log with a problem for each folder that is closed or too full."""
@@ -6851,11 +6851,11 @@ def examine(config: Config, logs: Sequence[Log], uid: int, gids: frozenset[int],
     if url:
         name = next((log.name for log in logs if log.files), "journal")
         findings += probe(url, "" if config.tokens else f"logs/{name}?follow=1&format=sse")
-    return findings + [
-        Finding(log.name, "is no log that can be read", log.problem.reason if log.problem else
-                f"no file matches {dict(config.log).get(log.name)} now",
-                log.problem.fix if log.problem else f"see log = {log.name}= in the configuration")
-        for log in logs if not log.files]
+    for log in (log for log in logs if not log.files):
+        problem = log.problem or Unreadable(f"no file matches {dict(config.log).get(log.name)} now",
+                                            f"see log = {log.name}= in the configuration")
+        findings.append(Finding(log.name, "is no log that can be read", problem.reason, problem.fix))
+    return findings
 
 # --------------------------------------------------------------------------------------------------------------------
 # command line: serve, get, check, token, config
