@@ -2393,6 +2393,13 @@ class ServiceManager(Case):
         server = self.serve(environ={'NOTIFY_SOCKET': '/nonexistent/notify', 'WATCHDOG_USEC': 'soon'})
         self.assertEqual(server.get('/livez').status, 200)
 
+    def test_a_want_of_descriptors_at_a_heartbeat_stops_nothing(self) -> None:
+        notified = self.notified()
+        notifier = logwatch.Notifier({'NOTIFY_SOCKET': notified.name})
+        with mock.patch('socket.socket', side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE))):
+            notifier.notify('WATCHDOG=1')
+        self.assertEqual(notified.heard('WATCHDOG=1'), [])
+
     def test_the_stored_socket_carries_requests_over_a_crash(self) -> None:
         for listen in ('127.0.0.1:0', f'unix:{scratch() / "http.sock"}'):
             with self.subTest(listen):
