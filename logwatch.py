@@ -3147,7 +3147,6 @@ class Usage(NamedTuple):
 
 Answer = Usage | str          # or the reason why there is none
 Job = tuple[Sequence[str], dict[str, Answer], threading.Lock]      # mount points, answers so far, released when done
-Pressure = dict[str, dict[str, float]]
 
 
 def parse_stat(data: bytes) -> dict[str, tuple[int, ...]]:
@@ -3166,7 +3165,7 @@ def parse_meminfo(data: bytes) -> dict[str, int]:
     return {name: int(number) << (10 if unit else 0) for name, number, unit in MEMINFO_LINE.findall(data.decode())}
 
 
-def parse_pressure(data: bytes) -> Pressure:
+def parse_pressure(data: bytes) -> dict[str, dict[str, float]]:
     """/proc/pressure/* → {'some': {'avg10': percent, 'avg60': …, 'avg300': …, 'total': µs}, 'full': …}."""
     rows = parse_table(data.replace(b"=", b" "))
     return {row[0]: dict(zip(row[1::2], map(float, row[2::2]))) for row in rows}
@@ -3293,7 +3292,7 @@ class Prober:
         self.stuck: dict[str, float] = {}     # mount point → time.monotonic() since when its call has not returned
         self._last: dict[str, tuple[float, Answer]] = {}     # mount point → time.monotonic(), and what it answered then
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._worker: threading.Thread | None = None
+        self._worker = threading.Thread()     # the one that asks; one that was given up on has been replaced
         self._asking = threading.Lock()       # one round at a time, so that no two threads hang on one mount
         self._lock = threading.Lock()         # guards `stuck` and the answers
 
@@ -3328,7 +3327,7 @@ class Prober:
 
     def _round(self, points: Sequence[str]) -> dict[str, Answer]:
         """Ask one after the other; give up on the first that keeps silent, and with it on the thread."""
-        if self._worker is None or not self._worker.is_alive():      # not alive: this process was forked
+        if not self._worker.is_alive():       # none was started yet, or this process was forked
             self._worker = threading.Thread(target=self._work, daemon=True, name="statvfs")
             self._worker.start()
         found: dict[str, Answer] = {}
@@ -3339,7 +3338,7 @@ class Prober:
         with self._lock:
             silent = points[len(found):][:1]
             self.stuck |= dict.fromkeys(silent, time.monotonic())
-            self._worker = None if silent else self._worker
+            self._worker = threading.Thread() if silent else self._worker
             return found | dict.fromkeys(silent, SILENT)
 
     def _work(self) -> None:
