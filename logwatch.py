@@ -5033,10 +5033,6 @@ class Response(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     body: bytes | Iterable[bytes]
 
-    def pieces(self) -> Iterable[bytes]:
-        """The body as pieces, also where it is one."""
-        return [self.body] if isinstance(self.body, bytes) else self.body
-
 
 # A log line is text, never markup; an answer is for the one who asked, never for a cache or another site's script.
 PROBE_HEADER = "Logwatch-Forwarded"     # of /livez: the X-Forwarded-For that came with the request
@@ -6059,7 +6055,7 @@ class Application:
         if request.method == "HEAD":
             close_body(response.body)
             return []
-        return response.pieces()
+        return [response.body] if isinstance(response.body, bytes) else response.body
 
 
 @functools.cache
@@ -6205,14 +6201,18 @@ class Sending:
         """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
         than its Content-Length: the connection must not go on."""
         response = self.answer = self.answer.run() if isinstance(self.answer, Call) else self.answer
+        if isinstance(response.body, bytes):
+            head = render_head(response, keep, False)
+            yield head if bodiless else head + response.body
+            return
         length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-        chunked = length is None and chunks and not isinstance(response.body, bytes)
+        chunked = length is None and chunks
         head = render_head(response, keep, chunked)
         if bodiless:
             yield head
             return
         size = 0
-        for piece in response.pieces():
+        for piece in response.body:
             frame = head + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
             if frame:
                 yield frame
@@ -6919,7 +6919,7 @@ def command_get(config: Config, reread: Reread, argument: str) -> int:
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300
     output = sys.stdout if good else sys.stderr
-    for piece in response.pieces():
+    for piece in [response.body] if isinstance(response.body, bytes) else response.body:
         output.buffer.write(piece)
         output.buffer.flush()
     return 0 if good else 1
