@@ -134,6 +134,7 @@ REGEX_CHARACTERS = 500          # of a pattern
 STATUSES_MAX = 40               # different ones that are counted of a log: each is a series; the rest by class, as 5xx
 SURVEYED = 3                    # newest files of a log in which lines of a known format are looked for
 COUNTED_MAX = 1_000             # logs that are counted, 50 kB of series each at most: those known longest
+NAMED_MAX = 5                   # logs that its first line names; the rows behind it say what is wrong with each
 TOLD_MAX = 100                  # logs that a health verdict tells of, 0.5 kB each; of the rest it gives the number
 TALLY_LINES = 5_000             # lines of a log that are counted at once, in 50 to 150 ms
 COUNT_SECONDS = 1.0             # for counting what was appended to all logs; the rest is counted the next time
@@ -283,6 +284,7 @@ class Config(NamedTuple):
     tokens: tuple[Token, ...]       # the [token NAME] sections
     sources: tuple[str, ...]        # the files that all this is from
     limits: Mapping[str, float]     # the rows that THRESHOLDS added, by their names
+    overruled: tuple[str, ...]      # 'LOGWATCH_LISTEN overrules /etc/logwatch.ini: listen'
 
 
 class Pattern(NamedTuple):
@@ -563,7 +565,7 @@ def environment_texts(option: Option, environment: Mapping[str, str]) -> Sequenc
 
 def read_ini(path: str) -> dict[str, dict[str, str]]:
     """The sections of an INI file: [logwatch] and those of tokens. Raises ConfigError."""
-    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"),
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), inline_comment_prefixes=("#",),
                                        default_section="")      # else [DEFAULT] would leak into every token
     try:
         with open(path, encoding="utf-8") as file:
@@ -623,20 +625,22 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
         known = ", ".join(option.name for option in OPTIONS)
         raise ConfigError(f"{path}: {name} is unknown; allowed: {known}")
     values: dict[str, Any] = {}
+    overruled: list[str] = []
     for option in OPTIONS:
         found: dict[str, Sequence[str] | None] = {
             f"--{option.name}": flags.get(option.name),
             environment_name(option): environment_texts(option, environment),
             f"{path}: {option.name}": ini.get(option.name),
             option.name: []}
-        source, texts = next((source, texts) for source, texts in found.items() if texts is not None)
-        values[option.name.replace("-", "_")] = parse_option(option, texts, source)
+        source, *others = (source for source, texts in found.items() if texts is not None)
+        overruled += [f"{source} overrules {path}: {option.name}"] if f"{path}: {option.name}" in others else []
+        values[option.name.replace("-", "_")] = parse_option(option, found[source] or (), source)
     limits = {name: values.pop(name.replace("-", "_")) for name, *_ in THRESHOLDS}
     names = [name for name, _ in values["log"]]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
     files = [name for name in (path, credentials) if (name == path or os.path.isabs(name)) and os.path.exists(name)]
-    return Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits)
+    return Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits, overruled=tuple(overruled))
 
 
 LOOPBACK = re.compile(r"localhost|::1|\[::1\]|127(\.[0-9]{1,3}){3}")      # what only this machine can reach, or be
@@ -718,9 +722,9 @@ def is_unmapped(number: int) -> bool:
 
 
 def _name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
-    """Name a user or a group; where there is none (DynamicUser without libnss-systemd) by its number."""
+    """Name a user or a group; where there is none (DynamicUser without libnss-systemd) by its number; else '?'."""
     try:
-        return "(unknown in this sandbox)" if is_unmapped(number) else str(look_up(number)[0])
+        return "?" if is_unmapped(number) else str(look_up(number)[0])
     except KeyError:
         return str(number)
 
@@ -729,13 +733,15 @@ user_name, group_name = partial(_name_of, pwd.getpwuid), partial(_name_of, grp.g
 
 
 def _group_names(gids: frozenset[int]) -> str:
-    return ", ".join(sorted(map(group_name, gids))) or "none"
+    others = ["others"] if any(map(is_unmapped, gids)) else []
+    return ", ".join(sorted(group_name(gid) for gid in gids if not is_unmapped(gid)) + others) or "none"
 
 
 def _said(access: Access) -> str:
     """Show an access as `ls` does: owner:group mode, + for an ACL."""
-    acl = "+" if access.acl else ""
-    return f"{user_name(access.uid)}:{group_name(access.gid)} {stat.S_IMODE(access.mode):04o}{acl}"
+    hidden = is_unmapped(access.uid) or is_unmapped(access.gid)
+    return (f"{user_name(access.uid)}:{group_name(access.gid)} {stat.S_IMODE(access.mode):04o}" + "+" * bool(access.acl)
+            + " (?: hidden by PrivateUsers=; `logwatch.py check` as root names it)" * hidden)
 
 
 def quoted(path: str) -> str:
@@ -763,14 +769,16 @@ def _grant(path: str, access: Access, uid: int, gids: frozenset[int], want: int)
         return _join(group_name(access.gid), user)
     if access.gid in gids and not is_unmapped(access.gid):
         return f"chmod g+{letter} {where}"
-    again = f" && setfacl -d -m u:{user}:r {quoted(os.path.dirname(path))}"  # for what the rotation creates
-    return f"{ACL_TOOL}setfacl -m u:{user}:{letter} {where}" + (again if want == READ else "")
+    # Not for the folder's later files, by -d: then no program's umask counts there any more. "create" is for these.
+    return f"{ACL_TOOL}setfacl -m u:{user}:{letter} {where}"
 
 
 def _denied(path: str, access: Access, uid: int, gids: frozenset[int], want: int) -> Finding:
-    verb = {READ: "read", ENTER: "enter the folder of", READ | ENTER: "list"}[want]
+    verb = {READ: "read", ENTER: "enter a folder on the way to", READ | ENTER: "list"}[want]
     mapped = not is_unmapped(access.gid)  # else nobody here can tell whether it is one's own group
-    part = "owner" if uid == access.uid else "others" if access.gid not in gids else "group" if mapped else "this user"
+    named = any(tag == _ACL_USER and who == uid for tag, _, who in access.acl)
+    part = "owner" if uid == access.uid else "this user by its ACL" if named else (
+        "others" if access.gid not in gids else "group" if mapped else "this user")
     return Finding(path, f"{user_name(uid)} may not {verb} it",
                    f'{quoted(path)} is {_said(access)}, which gives {part} no {_LETTERS[want]}; '
                    f'{user_name(uid)} (uid {uid}) is in the groups {_group_names(gids)}',
@@ -2801,7 +2809,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
 # --------------------------------------------------------------------------------------------------------------------
 LOGROTATE_CONF = "/etc/logrotate.conf"
 _DIRECTIVES = frozenset({"create", "su", "copytruncate", "copy", "olddir", "ignoreduplicates", "tabooext", "taboopat",
-                         "dateext", "compress", "rotate", "missingok"})
+                         "dateext", "compress", "compresscmd", "rotate", "missingok"})
 _SCRIPTS = frozenset({"prerotate", "postrotate", "firstaction", "lastaction", "preremove"})
 _TABOO = ("*.bak *.cfsaved *.disabled *.dpkg-bak *.dpkg-del *.dpkg-dist *.dpkg-new *.dpkg-old *.dpkg-tmp *.rpmnew *,v "
           "*~ *.rpmorig *.rpmsave *.rhn-cfg-tmp-* *.swp *.ucf-dist *.ucf-new *.ucf-old")
@@ -3023,14 +3031,31 @@ def _stanza(path: str, uid: int) -> str:
     return f"{quoted(path)} {{\n\t" + "\n\t".join(lines) + "\n}"
 
 
+def _output(*command: str) -> str:
+    """Return what a command prints; '' if it is not there or takes too long."""
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False,
+                              timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
 def _habits(path: str, stanzas: Sequence[Stanza]) -> Iterator[Finding]:
     """Yield what is wrong with the way the stanzas (at least one) that name `path` rotate it."""
     where, options = stanzas[0].where, stanzas[0].options
-    again = [one.where for one in stanzas[1:] if "ignoreduplicates" not in one.options]
+    again = [one for one in stanzas[1:] if "ignoreduplicates" not in one.options]
     old = quoted(os.path.join(os.path.dirname(path), options.get("olddir", ""), os.path.basename(path) + "*"))
     if again:
-        yield Finding(path, "is named by two stanzas", f'{where} and {", ".join(again)}: logrotate exits 1 every night '
-                      'and skips the whole second file', f"take {quoted(path)} out of {again[0]}")
+        # The one to keep is the package's, which knows how to tell the writer.
+        own = [one for one in (stanzas[0], *again) if not _output("dpkg-query", "-S", one.where.rpartition(":")[0])]
+        out = own[-1] if own else again[0]
+        globs = " ".join(quoted(glob) for glob in out.globs if matching(path, [out._replace(globs=(glob,))]))
+        places = ", ".join(one.where for one in again)
+        yield Finding(path, "is named by two stanzas", f"{where} and {places}: logrotate exits 1 every night and skips "
+                      "the whole second file", f"take {globs} out of {out.where}")
+    if "compress" in options and not options.get("compresscmd", "gzip").endswith(("gzip", "pigz")):
+        yield Finding(path, "has rotations that cannot be read", f'{where} has compresscmd {options["compresscmd"]}: '
+                      "searches do not see these files", f"take compresscmd out of {where}")
     if "copytruncate" in options:
         yield Finding(path, "loses lines at each rotation", f"{where} has copytruncate: lines written between copy and "
                       "truncation are gone", f'in {where} write "create" and a postrotate that signals the writer')
@@ -3737,7 +3762,8 @@ class Health:
 
     def _bound(self, name: str, unit: str, side: str) -> Bound:
         """A row of LIMITS, with the limits that are in force."""
-        steps = [[self.limits.get(f"{name}{twin}-{status}", 0.0) for twin in ("", "-bytes")] for status in STATUSES[1:]]
+        steps = [[limit and self.limits.get(f"{name}{twin}-{status}", 0.0) for twin in ("", "-bytes")]
+                 for status in STATUSES[1:] for limit in [self.limits.get(f"{name}-{status}", 0.0)]]
         words = ["", *(" and ".join(([f"{limit:g} {unit}"] if limit else []) + ([size_words(twin)] if twin else []))
                        for limit, twin in steps)]
         text = ", ".join(f"{status} {side} {limit}" for status, limit in zip(STATUSES, words) if limit)
@@ -3941,7 +3967,8 @@ def check_oom(facts: Facts, health: Health) -> Iterator[Check]:
     kills, boot = int(dict(facts.get("vmstat", OOM_LINE.findall))[b"oom_kill"]), facts.now - facts.uptime
     last = health.last_oom(facts.now, boot, kills)
     ago = (facts.now - last) / 60 if kills else math.inf
-    text = f"{kills} OOM kills since boot ({oom_units(facts.host.sys, kills)})" if kills else "no OOM kill since boot"
+    many = "kill" if kills == 1 else "kills"
+    text = f"{kills} OOM {many} since boot ({oom_units(facts.host.sys, kills)})" if kills else "no OOM kill since boot"
     yield health.judge("oom", "", kills, "", text, ago)
 
 
@@ -4010,7 +4037,7 @@ def read_swap(facts: Facts) -> tuple[float, str]:
 def read_open_files(facts: Facts) -> tuple[float, str]:
     """Open files of the system's limit, in percent."""
     used, _, limit = map(int, facts.get("sys/fs/file-nr", bytes.split))
-    return share("files open", used, limit)
+    return share("files open", used, limit) if limit < 1 << 62 else (0.0, f"{used} files open, without a limit")
 
 
 def read_load(facts: Facts) -> tuple[float, str]:
@@ -4080,9 +4107,14 @@ def evaluate(health: Health, extra: Sequence[Check] = (), facts: Facts | None = 
 
 
 def troubles(verdict: Verdict) -> str:
-    """The reasons of all checks that do not pass, the worst first."""
+    """The reasons of all checks that do not pass, the worst first; of several logs the names alone."""
     worst_first = sorted(verdict.checks, key=lambda check: -STATUSES.index(check.status))
-    return "; ".join(check.reason for check in worst_first if check.status != "pass")
+    told = {check: check.reason for check in worst_first if check.status != "pass"}
+    logs = [check for check in told if check.name == "logs" and check.component]
+    if len(logs) > 1:
+        names = ", ".join([check.component for check in logs[:NAMED_MAX]] + ["…"] * (len(logs) > NAMED_MAX))
+        told |= dict.fromkeys(logs, "") | {logs[0]: f"{len(logs)} logs cannot be read, or soon will not be: {names}"}
+    return "; ".join(filter(None, told.values()))
 
 
 def health_json(verdict: Verdict) -> dict[str, object]:
@@ -4102,7 +4134,7 @@ def health_json(verdict: Verdict) -> dict[str, object]:
 def health_text(verdict: Verdict) -> str:
     """The verdict in plain words on the first line, then a line for each check; '?' where it is not known."""
     known = sum(check.value is not None for check in verdict.checks)
-    well = f"{verdict.host} is well by {known} checks, up {span_words(verdict.uptime)}"
+    well = f"{verdict.host} is well by {known} check{'s' * (known != 1)}, up {span_words(verdict.uptime)}"
     rows = (("?" if check.value is None and check.status == "pass" else check.status, check)
             for check in verdict.checks)
     return "\n".join([f"{verdict.status}: {troubles(verdict) or well}",
@@ -4727,8 +4759,7 @@ def _argv(command: bytes, option: bytes) -> re.Pattern[bytes]:
 
 _SLASH = rb"(?:\\?/|%b2f)" % _HEX
 _WEBHOOK = re.compile(rb"oks\.slack\.com%b[a-z]+%b((?:\w|%b)+)" % (_SLASH, _SLASH, _SLASH))
-# Of Go, user:password@tcp(host:3306)/, and of Oracle, user/password@//host.
-_DSN = rb""":(?<!::)([^\s"']{1,128}?)@(?:tcp|unix)\(""", rb"""/([^\s\\"'/@]{1,128}+)@//"""
+_ORACLE_DSN = rb"""/([^\s\\"'/@]{1,128}+)@//"""        # user/password@//host
 _RULES = (
     *(_rule(needle, _PAIR) for needle in (rb"p(?:ass|wd?|sk)", rb"s(?:ecret|ig|ess(?:ion)?[_-]?id)", rb"token",
                                           rb"key")),
@@ -4748,7 +4779,7 @@ _RULES = (
         rb"m(?:ysql|ariadb)": rb"""p(?!%b)["']?(?!,)""" % _END,
         rb"s(?:(hpass)|-cli)": rb"""(?(1)p[ "',]{0,4}|a[ "',]{1,4})""",
         rb"openssl": rb"""(?:[kK]|pass(?:in|out)?)[ "',]{1,4}(?:pass:)?"""}.items()),
-    *(_rule(dsn, re.compile(dsn), trigger=trigger) for dsn, trigger in zip(_DSN, (b"@(?:cp|uix)", b"@"))),
+    _rule(_ORACLE_DSN, re.compile(_ORACLE_DSN), trigger=b"@"),
     _rule(rb":\\?/\\?/", re.compile(rb""":\\?/\\?/[^\s/?#@:"'<>]{0,128}:([^\s/"'<>]{1,512})(?=@|\Z)"""), trigger=b"@"),
 )
 
@@ -4783,6 +4814,18 @@ def _found(rule: _Rule, data: bytes, low: bytes) -> Iterator[_Span]:
             if start < end:
                 yield start, end, around + MASK + around
         seen = rule.needle.search(low, match.end() if match else seen.end())
+
+
+_GO_HOST, _GO_WORD = re.compile(rb"@(?:tcp|unix)\("), re.compile(rb"""[\s"']""")
+
+
+def _go_dsns(low: bytes) -> Iterator[_Span]:
+    """Yield the passwords of Go's user:password@tcp(host:3306)/, looked for backwards: a pattern that begins with ":"
+    took 0.2 s for a block full of these, and no other thread runs while one pattern does."""
+    for host in _GO_HOST.finditer(low):
+        word = _GO_WORD.split(low[max(0, host.start() - 129):host.start()])[-1]
+        if (colon := re.search(rb":(?<!::)(?=.)", word, re.DOTALL)):
+            yield host.start() - len(word) + colon.end(), host.start(), MASK
 
 
 def _keys(data: bytes) -> Iterator[_Span]:
@@ -4840,7 +4883,8 @@ def mask(data: bytes) -> bytes:
     letters = low.translate(None, _DROP) + (b"" if data.endswith(b"\n") else b"@")  # what ends a URL's password
     rules = [rule for rule in _RULES if rule.trigger.search(letters)]
     keys = _keys(data) if rules and b"private key" in low else ()
-    return _replaced(data, [*_orphans(data), *keys, *(span for rule in rules for span in _found(rule, data, low))])
+    named = (span for rule in rules for span in _found(rule, data, low))
+    return _replaced(data, [*_orphans(data), *keys, *_go_dsns(low), *named])
 
 
 # pseudonyms ----------------------------------------
@@ -5346,14 +5390,16 @@ def log_warning(log: Log) -> Check | None:
     if not trouble:
         return None
     said = f"cannot be read: {trouble.reason}" if problem else trouble.reason
-    fix = f"; {trouble.fix}" if trouble.fix else ""
+    fix = f"; {' '.join(trouble.fix.split())}" if trouble.fix else ""
     return Check("logs", log.name, float(bool(problem)), "", "warn", "", f"log {log.name} {said}{fix}")
 
 
 def log_checks(logs: Sequence[Log]) -> list[Check]:
     """The check of logs, with a row for each that is not well."""
     rows = list(filter(None, map(log_warning, logs)))
-    return rows or [Check("logs", "", 0.0, "", "pass", "", f"all {len(logs)} logs can be read")]
+    here = [log for log in logs if log.files]
+    gone = f"; there is no file of {len(logs) - len(here)} more now" if len(here) < len(logs) else ""
+    return rows or [Check("logs", "", 0.0, "", "pass", "", f"all {len(here)} logs can be read{gone}")]
 
 
 def survey_of(recall: Recall, log: Log) -> Survey:
@@ -5715,7 +5761,7 @@ def relative_link(request: Request, **changed: str) -> str:
     """The request's own URL with another place, as a reference relative to it (RFC 3986, 4.2): right behind any
     prefix."""
     pairs = [pair for pair in urllib.parse.parse_qsl(request.query) if pair[0] not in ("after", "before")]
-    return "?" + urllib.parse.urlencode([*pairs, *changed.items()], safe="!$'()*,;:@/?")     # as short as it came
+    return "?" + urllib.parse.urlencode([*pairs, *changed.items()], safe="!$'()*,;:@/?[]")   # as short as it came
 
 
 def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
@@ -6710,18 +6756,9 @@ class Server:
 # --------------------------------------------------------------------------------------------------------------------
 # doctor: what is unreadable, will be, or is unsafe, and what mends it
 # --------------------------------------------------------------------------------------------------------------------
-def _output(*command: str) -> str:
-    """Return what a command prints; '' if it is not there or takes too long."""
-    try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False,
-                              timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
-def unit_property(name: str) -> str:
-    """A property of the installed unit; '' where there is none."""
-    return _output("systemctl", "show", f"--property={name}", "--value", SERVICE_USER).strip()
+def unit_property(name: str, unit: str = SERVICE_USER) -> str:
+    """A property of an installed unit; '' where there is none."""
+    return _output("systemctl", "show", f"--property={name}", "--value", unit).strip()
 
 
 def service_identity(user: str = SERVICE_USER) -> tuple[int, frozenset[int]]:
@@ -6789,14 +6826,25 @@ _SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
 
 
 def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
-    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError."""
-    import http.client  # here: it brings OpenSSL, 2 MB for good, and the server speaks no TLS
-    parts = urllib.parse.urlsplit(url)
-    address = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-    if parts.scheme != "http" or not LOOPBACK.fullmatch(address):
-        raise ValueError("only http:// on a loopback address is probed")
-    client = http.client.HTTPConnection(address, parts.port or 80, timeout=PROBE_SECONDS)
+    """GET `path` below `url` with a forged address; return PROBE_HEADER and the first bytes. Raises OSError, or
+    ConfigError for a wrong URL. Whatever its name, it is asked for on this machine, and no certificate is checked."""
+    import http.client  # here: they bring OpenSSL, 2 MB for good, and the server speaks no TLS
+    import ssl
+    scheme = name = port = None
+    with contextlib.suppress(ValueError):       # of what is no URL, or no port
+        parts = urllib.parse.urlsplit(url)
+        scheme, name, port = parts.scheme, parts.hostname, parts.port
+    if scheme not in ("http", "https") or not name:
+        raise ConfigError(f"check: {shown(url)} is not allowed; allowed: http:// or https:// and a name that Nginx "
+                          "serves on this machine")
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    client = kind(name, port, timeout=PROBE_SECONDS)
     try:
+        client.sock = socket.create_connection(("::1" if name == "::1" else "127.0.0.1", client.port), PROBE_SECONDS)
+        if scheme == "https":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            client.sock = context.wrap_socket(client.sock, server_hostname=name)
         client.request("GET", parts.path.rstrip("/") + "/" + path,
                        headers={"X-Forwarded-For": _SPOOFED, "Accept": "text/event-stream, */*"})
         answer = client.getresponse()
@@ -6812,17 +6860,20 @@ def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
 def probe(url: str, stream: str) -> list[Finding]:
     """Ask through nginx whether it passes on a client's X-Forwarded-For, and whether it holds `stream` back.
 
-    url: `http://` on a loopback address, with a prefix if any; else ValueError. stream: what below it sends at once,
-    '' where that takes a token.
+    url: with a prefix if any; see _asked(). stream: what below it sends at once, '' where that takes a token.
     """
     findings = []
     try:
         forwarded = _asked(url, "livez", 16)[0] or ""
-    except (OSError, ValueError) as error:
-        return [Finding(url, "does not answer", f"{error}", "nginx -t; tail /var/log/nginx/error.log")]
-    if _SPOOFED in forwarded:
+    except OSError as error:
+        return [Finding(url, "does not answer", f"{error}", f"curl -kv {quoted(url)}; tail /var/log/nginx/error.log")]
+    if forwarded.rpartition(",")[2].strip() == _SPOOFED:
         findings.append(Finding(url, "lets clients choose their address", "nginx passes on X-Forwarded-For as it came: "
                                 + quoted(forwarded[:100]), "proxy_set_header X-Forwarded-For $remote_addr;"))
+    elif _SPOOFED in forwarded:
+        findings.append(Finding(url, "passes on addresses that clients claim", "nginx appends to X-Forwarded-For as it "
+                                f"came: {quoted(forwarded[:100])}; logwatch believes the last alone, others may not",
+                                "proxy_set_header X-Forwarded-For $remote_addr;"))
     try:
         if stream:
             _asked(url, stream, 1)
@@ -6834,27 +6885,42 @@ def probe(url: str, stream: str) -> list[Finding]:
     return findings
 
 
-def examine(config: Config, logs: Sequence[Log], uid: int, gids: frozenset[int], url: str = "") -> list[Finding]:
+def service_findings(config: Config) -> Iterator[Finding]:
+    """What is wrong with the installed unit, if there is one, and with the units whose journal is served."""
+    state = unit_property("ActiveState") if unit_property("LoadState") == "loaded" else "active"
+    if state not in ("active", "reloading"):
+        yield Finding(f"{SERVICE_USER}.service", f"is {state}", "nobody is served",
+                      f"systemctl restart {SERVICE_USER}; journalctl -n 20 -u {SERVICE_USER}")
+    for name, where in config.log:
+        _, journal, unit = where.partition("journal:")
+        if journal and unit and unit_property("LoadState", unit) == "not-found":
+            yield Finding(name, "is the journal of no unit", f"there is no {unit}", "systemctl list-units --all")
+
+
+def examine(config: Config, logs: Sequence[Log], uid: int, gids: frozenset[int], url: str = "",
+            credentials: Sequence[str] = ()) -> list[Finding]:
     """Return everything that is wrong for the service user `uid`, `gids`; see service_identity() and ran_as(). A `url`
-    leads here through Nginx; see probe()."""
+    leads here through Nginx; see probe(). `credentials` are files with further tokens, which systemd reads."""
     stanzas, findings = load_logrotate(LOGROTATE_CONF)
-    for path in (os.path.join(log.root, *file.parts) for log in logs for file in written_files(log)):
-        why = why_unreadable(path, uid, gids)
-        findings += [why] if why else []
-        findings += rotation_findings(path, stanzas, uid, gids)
+    for root, parts in ((log.root, file.parts) for log in logs for file in written_files(log)):
+        *folders, path = (os.path.join(root, *parts[:depth]) for depth in range(len(parts) + 1))
+        why = filter(None, (why_unreadable(one, uid, gids) for one in (*folders, path)))    # folders are listed
+        findings += [*itertools.islice(why, 1), *rotation_findings(path, stanzas, uid, gids)]
+    findings += filter(None, (why_unreadable(path, uid, gids) for path in config.sources))
     findings += journal_findings(uid, gids)
-    for path in config.sources if config.tokens else ():
+    has_tokens = bool(config.tokens or credentials)
+    for path in (*config.sources, *credentials) if has_tokens else ():
         findings += exposed(path, uid)
-    findings += [] if config.tokens else open_port(str(config.listen), pwd.getpwall())
-    findings += exposure(f"{SERVICE_USER}.service")
+    findings += [] if has_tokens else open_port(str(config.listen), pwd.getpwall())
+    findings += [*service_findings(config), *exposure(f"{SERVICE_USER}.service")]
     if url:
         name = next((log.name for log in logs if log.files), "journal")
-        findings += probe(url, "" if config.tokens else f"logs/{name}?follow=1&format=sse")
+        findings += probe(url, "" if has_tokens else f"logs/{name}?follow=1&format=sse")
     for log in (log for log in logs if not log.files):
         problem = log.problem or Unreadable(f"no file matches {dict(config.log).get(log.name)} now",
                                             f"see log = {log.name}= in the configuration")
         findings.append(Finding(log.name, "is no log that can be read", problem.reason, problem.fix))
-    return findings
+    return list(dict.fromkeys(findings))
 
 # --------------------------------------------------------------------------------------------------------------------
 # command line: serve, get, check, token, config
@@ -6903,6 +6969,8 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
         listeners = [bind_listener(config.listen)]
         notifier.notify("FDSTORE=1\nFDNAME=http", [listener.fileno() for listener in listeners])
     addresses = [config.listen, *(parse_address(socket_address(listener)) for listener in listeners)]
+    for text in config.overruled:
+        write_stderr(f"logwatch: {text}\n")
     server = Server(lambda: Application(require_token(reread(), addresses)), listeners, notifier)
     places = " and ".join(socket_address(listener) for listener in listeners)
     save_memory()
@@ -6934,9 +7002,16 @@ def option_text(value: object) -> str:
     return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
 
 
+def service_config(reread: Reread) -> Config:
+    """The configuration that the installed service has, if there is one: with its unit's variables."""
+    pairs = (pair.partition("=") for pair in shlex.split(unit_property("Environment")))
+    return reread({name: value for name, _, value in pairs} | dict(os.environ))
+
+
 def command_config(config: Config, reread: Reread, argument: str) -> int:
     """Print the effective configuration as commented INI."""
-    print("[logwatch]")
+    config = service_config(reread)
+    print("".join(f"# {text}\n" for text in config.overruled) + "[logwatch]")
     for option in OPTIONS:
         value: Any = config.limits.get(option.name)
         value = getattr(config, option.name.replace("-", "_")) if value is None else value
@@ -6956,15 +7031,10 @@ def command_check(config: Config, reread: Reread, argument: str) -> int:
     except KeyError:
         raise ConfigError(f"check: run as root it looks for user {SERVICE_USER}, and there is none: run it as the user "
                           "that runs logwatch.py, or add that user") from None
-    if os.geteuid() == 0:               # the service's own settings, not this shell's
-        pairs = (pair.partition("=") for pair in shlex.split(unit_property("Environment")))
-        config = reread({name: value for name, _, value in pairs} | dict(os.environ))
-        credential = re.search(r"(?<!\S)tokens:(\S+)", unit_property("LoadCredential"))
-        if credential and os.path.exists(credential[1]):
-            config = config._replace(tokens=(*config.tokens, *load_tokens([credential[1]])),
-                                     sources=(*config.sources, credential[1]))
+    config = service_config(reread)
     logs = Catalogue(config).logs()
-    findings = examine(config, logs, uid, gids, argument)
+    credentials = re.findall(r"(?m)^LoadCredential=tokens:(\S+)", _output("systemctl", "cat", SERVICE_USER))
+    findings = examine(config, logs, uid, gids, argument, credentials)      # `show` has no word for that in systemd 252
     print(ran_as(uid, gids))
     for finding in findings:
         print(f"\n{quoted(finding.subject)} {finding.what}\n    {finding.why}\n    fix: {finding.fix}")

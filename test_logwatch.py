@@ -1302,7 +1302,7 @@ class BehindNginx(HttpContract, Case):
 
     def test_the_links_of_a_long_query_get_through(self) -> None:
         """Link has it twice; what does not fit proxy_buffer_size is 502."""
-        for letters in ("'!*()" * 800, '%22' * 1330):
+        for letters in ("'!*()" * 800, '[]' * 1950, '%22' * 1330):
             reply = self.ask(f'/logs/app?not={letters}&not={letters}&n=1')
             self.assertEqual(reply.status, 200)
             self.assertIn('rel=', reply.headers['Link'])
@@ -6289,6 +6289,11 @@ class DiskChecks(HostCase):
                                               'disk-bytes-fail': 0}),
                          'pass')
 
+    def test_a_limit_of_0_is_never_reached_whatever_is_left_in_bytes(self) -> None:
+        """`disk-fail = 0` alone made an empty tmpfs of 5 MiB fail: 5 GiB were left to judge it by."""
+        self.assertEqual(self.status(0.005, 0.004, {'disk-warn': 0, 'disk-fail': 0}), 'pass')
+        self.assertEqual(self.status(100, 1, {'disk-fail': 0}), 'warn')
+
     def test_the_reason_is_a_sentence_with_the_limits(self) -> None:
         host = self.host(statvfs=statvfs_of(SIZES | {'/var': (100, 4.9, 1.9)}))
         check = self.check(self.verdict(host), 'disk', '/var')
@@ -7240,6 +7245,28 @@ def seconds_of(work: Callable[..., object], *arguments: object) -> float:
 
 class LogChecks(Case):
     """What the logs themselves say about the box."""
+
+    @requires('root')
+    def test_the_verdicts_first_line_names_logs_and_the_rows_say_more(self) -> None:
+        root = plant(scratch(), {f'{name}.log': 'x\n' for name in (*'abcdef', 'fine')})
+        for name in 'abcdef':
+            (root / f'{name}.log').chmod(0o600)
+        server = self.serve(root=root, user=NOBODY)
+        first, *rows = server.get('/health?format=text').text.splitlines()
+        self.assertIn('6 logs cannot be read, or soon will not be: a, b, c, d, e, …', first)
+        self.assertNotIn('setfacl', first)
+        self.assertEqual(sum('setfacl' in row or 'chmod' in row for row in rows), 6)
+        for name in 'bcdef':
+            (root / f'{name}.log').chmod(0o644)
+        again = self.serve(root=root, user=NOBODY)
+        self.assertIn('log a cannot be read: ', again.get('/health?format=text').text.splitlines()[0])
+
+    def test_a_configured_log_without_a_file_is_not_said_to_be_readable(self) -> None:
+        root = plant(scratch(), {'app.log': 'x\n'})
+        logs = [f'{name}={root}/{name}.log' for name in ('app', 'gone')]
+        application = logwatch.Application(logwatch.load_config({'log': logs}, {}))
+        self.assertIn('all 1 logs can be read; there is no file of 1 more now',
+                      call(application, '/health/logs?format=text').text)
 
     @requires('root')
     def test_each_file_that_is_written_is_looked_at(self) -> None:
@@ -9419,6 +9446,20 @@ class CommandLine(Case):
                               text=True)
         self.assertEqual(done.stdout, 'refused\n')
 
+    def test_what_a_variable_overrules_in_the_file_is_told(self) -> None:
+        """The shipped unit sets LOGWATCH_LISTEN: a line `listen =` in the file did nothing, without a word."""
+        ini = plant(scratch(), {'x.ini': '[logwatch]\nlisten = 127.0.0.1:1\nmask = no\nworkers = 2\n'}) / 'x.ini'
+        server = self.serve('--config', str(ini), '--workers', '3')
+        self.assertEqual([line for line in server.spoken()[0] if 'overrules' in line],
+                         [f'logwatch: --{name} overrules {ini}: {name}' for name in ('listen', 'workers')])
+        done = run_program('config', '--config', str(ini), LOGWATCH_MASK='yes')
+        self.assertTrue(done.stdout.startswith(f'# LOGWATCH_MASK overrules {ini}: mask\n[logwatch]\n'), done.stdout)
+
+    def test_a_comment_may_stand_behind_a_value(self) -> None:
+        """It became part of the path, and the log was empty without a word."""
+        ini = plant(scratch(), {'x.ini': '[logwatch]\nlog = a=/srv/a.log   # main\n    b=/srv/b#1.log\n'}) / 'x.ini'
+        self.assertEqual(logwatch.load_config({}, {}, str(ini)).log, (('a', '/srv/a.log'), ('b', '/srv/b#1.log')))
+
     def check(self, *argv: str, user: int = NOBODY) -> subprocess.CompletedProcess[str]:
         """`check` as another user."""
         return subprocess.run(Server._command(['check', *argv], {}, user), check=False, capture_output=True, text=True,
@@ -9576,11 +9617,23 @@ class WhyUnreadable(LogrotateBox):
         self.folder(owner=(0, ADM), mode=0o750)
         found = self.why(self.log(mode=0o644), {9})
         self.assertEqual(found.subject, self.path('logs/a.log'))
-        self.assertIn('enter the folder', found.what)
+        self.assertIn('enter a folder on the way to it', found.what)
         self.assertIn(f'{self.path("logs")} is root:adm 0750', found.why)
         self.assertIn('usermod -aG adm', found.fix)
         self.folder(mode=0o700)
         self.assertEqual(self.why(self.path('logs/a.log'), {9}).fix, f'setfacl -m u:4242:x {self.path("logs")}')
+
+    def test_no_fix_touches_what_is_made_later(self) -> None:
+        """A default ACL switches off the umask of all that write there: 077 made files that everyone could read."""
+        self.folder()
+        self.assertEqual(self.why(self.log(mode=0o600)).fix, f'setfacl -m u:4242:r {self.path("logs/a.log")}')
+
+    def test_an_acl_entry_that_gives_too_little_is_named(self) -> None:
+        self.folder()
+        path = self.log(mode=0o644)
+        os.setxattr(path, 'system.posix_acl_access', acl((USER_OBJ, 6, -1), (USER, 0, ME), (GROUP_OBJ, 4, -1),
+                                                         (ACL_MASK, 4, -1), (OTHER, 4, -1)))
+        self.assertIn('0644+, which gives this user by its ACL no r', self.why(path).why)
 
     def test_an_acl_cut_by_its_mask_is_named(self) -> None:
         self.folder()
@@ -9617,7 +9670,7 @@ class WhyUnreadable(LogrotateBox):
     def test_an_unmapped_group_is_asked_of_the_path(self) -> None:
         access = logwatch.Access(0, 65534, stat.S_IFREG | 0o640)
         found = logwatch._denied('/var/log/syslog', access, ME, frozenset({65534, ME}), logwatch.READ)
-        self.assertIn('unknown in this sandbox', found.why)
+        self.assertIn('root:? 0640 (?: hidden by PrivateUsers=', found.why)
         self.assertIn('usermod -aG "$(stat -c %G /var/log/syslog)" 4242', found.fix)
 
     def test_hostile_names_stay_one_word_and_one_line(self) -> None:
@@ -9879,6 +9932,31 @@ class Foretold(LogrotateBox):
         self.assertEqual(self.rotate(conf).returncode, 0)
         self.assertEqual(logwatch.rotation_findings(path, logwatch.load_logrotate(conf)[0], ME, frozenset({ADM})), [])
 
+    def test_of_two_stanzas_the_packages_stays(self) -> None:
+        """Its postrotate is what tells the writer to reopen."""
+        self.folder()
+        path = self.log()
+        one, two = (self.conf(f'{glob} {{\n rotate 1\n}}\n', name) for name, glob in
+                    (('local', self.path('logs', '*.log')), ('nginx', f'/none {path}')))
+        stanzas = [logwatch.load_logrotate(conf)[0][0] for conf in (one, two)]
+        for package, taken in ((two, f'take {self.path("logs")}/*.log out of {one}:1'),
+                               *((package, f'take {path} out of {two}:1') for package in (one, '', 'all'))):
+            def owned(*command: str, package: str = package) -> str:
+                return 'nginx-common: x\n' if package in ('all', command[-1]) else ''
+            with self.subTest(package), mock.patch.object(logwatch, '_output', owned):
+                found, = logwatch.rotation_findings(path, stanzas, ME, frozenset({ADM}))
+                self.assertEqual(found.fix.replace("'", ''), taken)
+
+    def test_rotations_that_are_packed_in_another_way_are_told_of(self) -> None:
+        self.folder()
+        path = self.log()
+        for packer, found in (('/usr/bin/xz', 1), ('zstd', 1), ('/usr/bin/pigz', 0), ('gzip', 0)):
+            conf = self.conf(f'{path} {{\n compress\n compresscmd {packer}\n create\n}}\n')
+            stanzas, _ = logwatch.load_logrotate(conf)
+            with self.subTest(packer):
+                self.assertEqual([one.what for one in logwatch.rotation_findings(path, stanzas, ME, frozenset())],
+                                 ['has rotations that cannot be read'] * found)
+
     def test_a_name_with_signs_of_logrotates_gets_no_stanza(self) -> None:
         """It would be one about other files, or hold other directives."""
         self.folder()
@@ -9927,12 +10005,11 @@ class Foretold(LogrotateBox):
 class ForgedNginx(http.server.BaseHTTPRequestHandler):
     """An nginx with one of the usual mistakes."""
 
-    append, hold, status = True, 0.0, 200
+    forwarded, hold, status = '{}, 127.0.0.1', 0.0, 200
 
     def do_GET(self) -> None:
         self.send_response(self.status)
-        if self.append:
-            self.send_header('Logwatch-Forwarded', self.headers['X-Forwarded-For'] + ', 127.0.0.1')
+        self.send_header('Logwatch-Forwarded', self.forwarded.format(self.headers['X-Forwarded-For']))
         self.end_headers()
         self.wfile.flush()
         time.sleep(self.hold if 'follow' in self.path else 0)
@@ -9945,28 +10022,47 @@ class ForgedNginx(http.server.BaseHTTPRequestHandler):
 class Probed(LogrotateBox):
     """The machine around the logs: nginx, ports, units, the journal."""
 
-    def serve_forged(self, **settings: object) -> str:
+    def serve_forged(self, certificate: str = '', **settings: object) -> str:
         server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), type('H', (ForgedNginx,), settings))
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
-        return f'http://127.0.0.1:{server.server_port}/prefix/'
+        return f'http{"s" * bool(certificate)}://127.0.0.1:{server.server_port}/prefix/'
 
     def test_probe_tells_what_nginx_does(self) -> None:
         with mock.patch.object(logwatch, 'PROBE_SECONDS', 0.3):
             whats = [[one.what for one in logwatch.probe(self.serve_forged(**settings), 'logs/x?follow=1')]
                      for settings in
-                     ({'append': False}, {'append': True}, {'append': False, 'hold': 1.0}, {'status': 502})]
-        self.assertEqual(whats, [[], ['lets clients choose their address'], ['holds streams back'],
-                                 ['does not answer']])
+                     ({'forwarded': '127.0.0.1'}, {}, {'forwarded': '{}'},
+                      {'forwarded': '127.0.0.1', 'hold': 1.0}, {'status': 502})]
+        self.assertEqual(whats, [[], ['passes on addresses that clients claim'], ['lets clients choose their address'],
+                                 ['holds streams back'], ['does not answer']])
+
+    @requires('openssl')
+    def test_probe_asks_this_machine_for_the_name_over_tls(self) -> None:
+        """The shipped nginx.conf answers by name and TLS only."""
+        pem = self.path('pem')
+        subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=x',
+                        '-keyout', pem, '-out', pem + '.crt'], check=True, capture_output=True)
+        with open(pem, 'a') as file:
+            file.write(Path(pem + '.crt').read_text())
+        url = self.serve_forged(pem).replace('127.0.0.1', 'logs.example.org')
+        self.assertEqual([one.what for one in logwatch.probe(url, '')], ['passes on addresses that clients claim'])
 
     def test_probe_goes_to_loopback_only(self) -> None:
-        for url in ('http://192.0.2.1/', 'http://example.org/', 'https://127.0.0.1/', 'file:///etc/passwd',
-                    'http://127.0.0.1.example.org/', 'x',
-                    'http://[::ffff:192.0.2.1]/', 'http://0.0.0.0/', 'http://2130706434/',
-                    'http://127.0.0.1@192.0.2.1/', 'http://127.0.0.1:x/'):
-            with self.subTest(url), mock.patch.object(socket, 'create_connection', side_effect=AssertionError):
+        for url in ('http://192.0.2.1/', 'http://example.org/', 'https://127.0.0.1/', 'http://127.0.0.1.example.org/',
+                    'http://[::1]/', 'http://0.0.0.0/', 'http://2130706434/',
+                    'http://127.0.0.1@192.0.2.1/', 'https://user:x@192.0.2.1:99/'):
+            with self.subTest(url), mock.patch.object(socket, 'create_connection', side_effect=OSError) as connected:
                 self.assertEqual([one.what for one in logwatch.probe(url, 'x')], ['does not answer'])
+                self.assertIn(connected.call_args.args[0][0], ('127.0.0.1', '::1'))
+        for url in ('file:///etc/passwd', 'x', 'http://', 'http://127.0.0.1:x/', 'http://[::1/', 'ftp://127.0.0.1/'):
+            with self.subTest(url), self.assertRaisesRegex(logwatch.ConfigError, 'allowed: http://'):
+                logwatch.probe(url, 'x')
         with socket.create_server(('127.0.0.1', 0)) as one:
             port = one.getsockname()[1]
         self.assertEqual([one.what for one in logwatch.probe(f'http://localhost:{port}', 'x')], ['does not answer'])
@@ -10022,6 +10118,58 @@ class Probed(LogrotateBox):
         self.assertTrue(all(isinstance(one, logwatch.Finding) and all(one) for one in found))
         self.assertIn(self.path('none.log'), [one.subject for one in found])
         self.assertIn('for 4242 (uid 4242; groups adm)', logwatch.ran_as(ME, frozenset({ADM})))
+
+    @requires('root')
+    def test_check_sees_folders_that_cannot_be_listed_and_a_configuration_that_cannot_be_read(self) -> None:
+        """To open a log takes x on its folder; to find it, and its rotations, r as well."""
+        os.chmod(self.box, 0o755)
+        self.folder('logs/closed', mode=0o711)
+        self.log('logs/closed/a.log')
+        self.log('logs/closed/b.log')
+        self.conf('')
+        ini = plant(scratch(), {'x.ini': f'[logwatch]\nlog-root = {self.path("logs")}\n'}) / 'x.ini'
+        ini.chmod(0o600)
+        config = logwatch.load_config({}, {}, str(ini))
+        with mock.patch.object(logwatch, 'LOGROTATE_CONF', self.path('logrotate.conf')):
+            found = logwatch.examine(config, logwatch.Catalogue(config).logs(), ME, frozenset())
+        fixes = [one.fix for one in found if 'setfacl' in one.fix]
+        self.assertEqual(fixes, [f'setfacl -m u:4242:rx {self.path("logs/closed")}', f'setfacl -m u:4242:r {ini}'])
+
+    def test_check_looks_at_the_unit_and_at_the_units_of_the_journal(self) -> None:
+        config = logwatch.load_config({'log': ['a=journal:no.service', 'b=journal:ssh.service', 'c=journal:']}, {})
+        states = {('LoadState', 'logwatch'): 'loaded', ('ActiveState', 'logwatch'): 'failed',
+                  ('LoadState', 'no.service'): 'not-found', ('LoadState', 'ssh.service'): 'loaded'}
+
+        def shown(*command: str) -> str:
+            return states.get((command[2].partition('=')[2], command[-1]), '') + '\n'
+        with mock.patch.object(logwatch, '_output', shown):
+            self.assertEqual([(one.subject, one.what) for one in logwatch.service_findings(config)],
+                             [('logwatch.service', 'is failed'), ('a', 'is the journal of no unit')])
+        with mock.patch.object(logwatch, '_output', lambda *command: ''):
+            self.assertEqual(list(logwatch.service_findings(config)), [])
+
+    def test_check_takes_the_units_variables_and_credentials(self) -> None:
+        """TCP with tokens that systemd hands over was said to have none; `config` showed what another process would
+        have."""
+        unit = {'show': 'LOGWATCH_LISTEN=127.0.0.1:7777 "LOGWATCH_LOG_ROOT=/a b"\n',
+                'cat': '[Service]\nLoadCredential=tokens:/etc/logwatch.tokens\n'}
+        bob = pwd.struct_passwd(('bob', 'x', 1000, 1000, '', '/home/bob', '/bin/bash'))
+        for listen, credentials, bad in (('127.0.0.1:7777', True, 0), ('127.0.0.1:7777', False, 1)):
+            def told(*command: str, credentials: bool = credentials) -> str:
+                if command[1] == 'cat' and not credentials:
+                    return ''
+                return unit[command[1]] if command[2] in ('logwatch', '--property=Environment') else ''
+            output = io.StringIO()
+            with self.subTest(credentials), mock.patch.object(logwatch, '_output', told), \
+                    mock.patch.object(pwd, 'getpwall', return_value=[bob]), contextlib.redirect_stdout(output), \
+                    mock.patch.object(logwatch, 'service_identity', lambda: (ME, frozenset())):
+                logwatch.main(['check', '--log-root', self.box])
+            self.assertEqual(output.getvalue().count(f'{listen} every user of this machine can read'), bad)
+        output = io.StringIO()
+        with mock.patch.object(logwatch, '_output', told), contextlib.redirect_stdout(output):
+            logwatch.main(['config', '--rate', '7'])
+        for line in ('listen = 127.0.0.1:7777', 'log-root = /a b', 'rate = 7'):
+            self.assertIn(f'\n{line}\n', output.getvalue())
 
     @requires('root')
     def test_root_asks_for_the_service_user(self) -> None:
@@ -11278,7 +11426,7 @@ class Generated(Counted):
             if b'\r\n\r\n' in head:
                 return
             try:
-                request, keep = logwatch.parse_head(head, 'unix', True)
+                request, keep = logwatch.parse_head(head, 'unix')
             except logwatch.Problem:
                 return
             accepted += 1
