@@ -401,12 +401,14 @@ class JournalCursor(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A line that was asked for, and the place behind it; `context`: it only stands near one."""
+    """A line that was asked for, and the place behind it; `context`: it only stands near one. `number`: of its file in
+    the Stream, which is the one before its place's where it was written late."""
 
     mark: Mark | JournalCursor
     line: Line
     details: Details | None = None
     context: bool = False
+    number: int = 0
 
 
 class Page(NamedTuple):
@@ -1772,13 +1774,15 @@ def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Sour
 
 def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[object]) -> Iterator[
         tuple[Block, Mark, Callable[[int, bytes], Mark]]]:
-    """The blocks behind a place, with the end of what is final in each, and (offset, bytes before) -> place in it."""
+    """The blocks behind a place, with the end of what is final in each, and (offset, bytes before) -> place in it: of
+    what was written late to the file before, how far that one was read."""
     if mark.number and mark.prior != NO_PRIOR:
         late = skip_unreadable(stream, mark.number - 1, found)
         if late and (isinstance(late, Packed) or late.size > mark.prior):
             start = whole_place(late, mark.prior, stream.budget)
             for block in forward(late, start, stream.budget, margin=query.margin):
-                yield block, behind(0, block, True), lambda offset, tail: mark._replace(prior=offset, prior_tail=tail)
+                yield (block, behind(mark.number - 1, block, True),
+                       lambda offset, tail: mark._replace(prior=offset, prior_tail=tail))
     active = stream.active()
     for index in range(mark.number, len(stream.files)):
         source = skip_unreadable(stream, index, found)
@@ -1787,7 +1791,7 @@ def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[obje
             start = max(window[0], mark.offset if index == mark.number else 0)
             place = stream.start(index).at
             for block in forward(source, start, stream.budget, window[1], query.margin):
-                yield block, behind(0, block, index != active or isinstance(source, Packed)), place
+                yield block, behind(index, block, index != active or isinstance(source, Packed)), place
 
 
 def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Found], Mark]:
@@ -1805,7 +1809,7 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
                 stream.budget.stop = "limit"
                 return found, mark
             mark = place(line.end, line.after)
-            found.append(Found(mark, line))
+            found.append(Found(mark, line, number=end.number))
         if len(found) == query.n:
             return found, mark
         mark = place(end.offset, end.tail)
@@ -1866,7 +1870,7 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
             if size > PAGE_BYTES:
                 stream.budget.stop = "limit"
                 return found, first, last
-            found.appendleft(Found(base.at(line.end, line.after), line))
+            found.appendleft(Found(base.at(line.end, line.after), line, number=index))
             first = Mark(index, line.start, line.before)
             if len(found) == query.n:
                 return found, first if index or line.start else None, last
@@ -1900,16 +1904,16 @@ def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[F
     nothing where that were more than PAGE_BYTES. The place of a line that only stands near another is that other's."""
     given: list[Found] = []
     number, covered, size = -1, 0, 0
-    hits = {(mark_of(hit).number, hit.line.start) for hit in found}
+    hits = {(hit.number, hit.line.start): hit for hit in found}
     for hit in found:
-        line, source = hit.line, stream.source(mark_of(hit).number)
-        covered = covered if mark_of(hit).number == number else 0
-        number, bottom = mark_of(hit).number, max(covered, line.start - CONTEXT_BYTES)
+        line, source = hit.line, stream.source(hit.number)
+        covered = covered if hit.number == number else 0
+        number, bottom = hit.number, max(covered, line.start - CONTEXT_BYTES)
         near = lines_around(source, bottom, line.start, query, True) if line.start > covered else []
         near += [line] + lines_around(source, line.end, line.end + CONTEXT_BYTES, query, False)
         for other in (other for other in near if other.start >= covered):
             size += len(other.text)
-            given.append(hit if other is line else Found(hit.mark, other, None, (number, other.start) not in hits))
+            given.append(hits.get((number, other.start)) or hit._replace(line=other, context=True))
             covered = other.end
         if size > PAGE_BYTES and len(found) > 1:
             return []
@@ -5766,13 +5770,12 @@ def relative_link(request: Request, **changed: str) -> str:
 
 def grouped_text(found: Sequence[Found]) -> Iterator[bytes]:
     """Lines with context, as grep prints them: -- between groups that are not neighbours in their file."""
-    before: tuple[object, int] | None = None
-    for mark, line, *_ in found:
-        number = mark.number if isinstance(mark, Mark) else 0
-        if before and before != (number, line.start):
+    before: tuple[int, int] | None = None
+    for item in found:
+        if before and before != (item.number, item.line.start):
             yield b"--\n"
-        yield line_text(line)
-        before = number, line.end
+        yield line_text(item.line)
+        before = item.number, item.line.end
 
 
 def json_pieces(head: Mapping[str, object], entries: Iterator[bytes], tail: Mapping[str, object]) -> Iterator[bytes]:

