@@ -359,7 +359,8 @@ class Line(NamedTuple):
 class Scan(NamedTuple):
     """What an answer cost: bytes read (uncompressed), files opened, lines given, and why it stopped.
 
-    stop: 'complete' (all that was asked for), 'limit' (PAGE_BYTES), or 'deadline' (SCAN_SECONDS).
+    stop: 'complete' (all that was asked for), 'limit' (PAGE_BYTES, or LINES_MAX with context), or 'deadline'
+    (SCAN_SECONDS).
     """
 
     bytes: int
@@ -1264,7 +1265,8 @@ class Catalogue:
 class Budget:
     """What a request may still spend: wall time, as long as its client is there. It counts what was read.
 
-    `stop` says how it ended: 'complete' until the deadline has passed or the client has gone, then 'deadline'.
+    `stop` says how it ended: 'complete' until the deadline has passed or the client has gone, then 'deadline'; 'limit'
+    where the page was full before.
     """
 
     def __init__(self, seconds: float | None = None, gone: Callable[[], bool] = lambda: False) -> None:
@@ -1279,7 +1281,7 @@ class Budget:
         self.bytes += count
         if time.monotonic() > self._deadline or self._gone():
             self.stop = "deadline"
-        return self.stop == "complete"
+        return self.stop != "deadline"
 
     def left(self) -> float:
         """Seconds to the deadline, a little more than none."""
@@ -1901,7 +1903,8 @@ def mark_of(found: Found) -> Mark:
 
 def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[Found]:
     """The lines with those around them, each once, as grep gives them: within a file, no further than CONTEXT_BYTES;
-    nothing where that were more than PAGE_BYTES. The place of a line that only stands near another is that other's."""
+    nothing where that were more than PAGE_BYTES, or than LINES_MAX lines. The place of a line that only stands near
+    another is that other's."""
     given: list[Found] = []
     number, covered, size = -1, 0, 0
     hits = {(hit.number, hit.line.start): hit for hit in found}
@@ -1915,7 +1918,7 @@ def with_context(stream: Stream, found: Sequence[Found], query: Query) -> list[F
             size += len(other.text)
             given.append(hits.get((number, other.start)) or hit._replace(line=other, context=True))
             covered = other.end
-        if size > PAGE_BYTES and len(found) > 1:
+        if (size > PAGE_BYTES or len(given) > LINES_MAX) and len(found) > 1:
             return []
     return given
 

@@ -3905,6 +3905,26 @@ class Context(Case):
         self.assertIn('stop=limit', reply.headers['Logwatch-Scan'])
         self.assertIn('rel="prev"', reply.headers['Link'])
 
+    def test_a_page_with_context_is_bounded_in_lines_and_the_next_goes_on_from_there(self) -> None:
+        """Empty lines are no bytes of a page, but take memory."""
+        data = 'begin\n' + ''.join(f'HIT {number}\n' + '\n' * 200 for number in range(120))
+        for name in ('app.log', 'app.log.1.gz'):
+            pager = Pager(plant(scratch(), {'app.log': '', name: data}))
+            begin = pager.page(q='begin')['entries'][0]['cursor']
+            for relation in ('prev', 'next'):
+                document = pager.page(q='HIT', C=100, n=10000, **({'after': begin} if relation == 'next' else {}))
+                self.assertEqual(document['scan']['stop'], 'limit')
+                found: list[int] = []
+                while entries := document['entries']:
+                    hits = [int(entry['message'][4:]) for entry in entries if 'context' not in entry]
+                    with self.subTest(name, relation=relation, hits=hits):
+                        self.assertLessEqual(len(entries), logwatch.LINES_MAX)
+                        self.assertGreaterEqual(len(entries), 201 * len(hits) - 100)
+                        found = hits + found if relation == 'prev' else found + hits
+                    place = {'before' if relation == 'prev' else 'after': pager.cursor(document, relation)}
+                    document = pager.page(q='HIT', C=100, n=10000, **place) if any(place.values()) else {'entries': []}
+                self.assertEqual(found, list(range(120)), (name, relation))
+
     def test_json_marks_the_lines_that_only_stand_near(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 20)})
         entries = call(make_application('--log-root', str(root)),
