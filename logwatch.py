@@ -1884,12 +1884,15 @@ def lines_around(source: Source, start: int, end: int, query: Query, newest: boo
     """The last, or the first, whole lines between two places, as many as the query wants before, or behind, its
     lines."""
     most = query.around[0 if newest else 1]
-    for count in (min(end - start, SNIFF_BYTES), end - start) if most else ():
+    few = min(end - start, SNIFF_BYTES) if isinstance(source, Plain) or not newest else end - start
+    for count in (few, end - start) if most else ():        # a packed file would begin anew to read further back
         at = end - count if newest else start
-        block = Block(at, source.read(at, count), b"")
+        lead = min(at, 1)
+        data = source.read(at - lead, count + lead)
+        block = Block(at, data[lead:], b"")
         lines = lines_of(block, every_line, most + 1, newest, query.hide)
         cut_off = not newest and len(block.data) == count       # else the file ends here
-        cut_on = newest and at > 0 and source.read(at - 1, 1) != b"\n"      # without what masking knows secrets by
+        cut_on = newest and lead and data[:lead] != b"\n"       # without what masking knows secrets by
         whole = lines[cut_on:] if newest else [line for line in lines if not (line.partial and cut_off)]
         if len(whole) >= most or count == end - start:
             return whole[-most:] if newest else whole[:most]

@@ -634,7 +634,7 @@ class TheSource(unittest.TestCase):
 
     def test_it_stays_within_its_budget_of_lines_of_at_most_120_characters(self) -> None:
         lines = self.source.splitlines()
-        self.assertLessEqual(len(self.code), 5029, 'lines of code; what is added makes room for itself')
+        self.assertLessEqual(len(self.code), 5032, 'lines of code; what is added makes room for itself')
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
@@ -3907,7 +3907,7 @@ class Context(Case):
 
     def test_a_page_with_context_is_bounded_in_lines_and_the_next_goes_on_from_there(self) -> None:
         """Empty lines are no bytes of a page, but take memory."""
-        data = 'begin\n' + ''.join(f'HIT {number}\n' + '\n' * 200 for number in range(120))
+        data = 'begin\n' + ''.join(f'HIT {number}\n' + '\n' * 200 for number in range(60))
         for name in ('app.log', 'app.log.1.gz'):
             pager = Pager(plant(scratch(), {'app.log': '', name: data}))
             begin = pager.page(q='begin')['entries'][0]['cursor']
@@ -3923,7 +3923,21 @@ class Context(Case):
                         found = hits + found if relation == 'prev' else found + hits
                     place = {'before' if relation == 'prev' else 'after': pager.cursor(document, relation)}
                     document = pager.page(q='HIT', C=100, n=10000, **place) if any(place.values()) else {'entries': []}
-                self.assertEqual(found, list(range(120)), (name, relation))
+                self.assertEqual(found, list(range(60)), (name, relation))
+
+    def test_around_the_hits_in_a_gzip_file_that_is_unpacked_once_for_them(self) -> None:
+        rows = [f'{"HIT" if row % 400 == 200 else "row"} {row} {"x" * 90}' for row in range(20_000)]
+        data = ''.join(f'{row}\n' for row in rows)
+        root = plant(scratch(), {'app.log': 'live\n', 'app.log.1.gz': data})
+        application = make_application('--log-root', str(root))
+        for parameters in ({'B': 1}, {'A': 1}, {'C': 1}, {'C': 90}, {'B': 100}):
+            with self.subTest(parameters):
+                before, behind = (parameters.get(letter, parameters.get('C', 0)) for letter in 'BA')
+                document = call(application, lines_url('app', parameters, q='HIT', format='json')).json()
+                self.assertEqual([entry['message'] for entry in document['entries']],
+                                 [rows[near] for row in range(200, 20_000, 400)
+                                  for near in range(row - before, row + behind + 1)])
+                self.assertLess(document['scan']['bytes'], 3 * len(data))
 
     def test_json_marks_the_lines_that_only_stand_near(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 20)})
