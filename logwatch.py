@@ -2807,6 +2807,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
                 heard = time.monotonic() if page.found else heard
             trouble = ""
             place = page.next or place
+            del page            # its lines would be held while the stream waits
         while not more and not gone() and time.monotonic() < end:
             patience = max(0.0, min(1.0, heard + PING_SECONDS - time.monotonic()))
             more = watch.wait(version, patience) or bool(trouble)   # what was wrong may have passed
@@ -5136,19 +5137,22 @@ def negotiate(request: Request, args: Mapping[str, Any], offered: Sequence[str])
     return max(offered, key=weight)
 
 
+def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces joined to writes of PIECE_BYTES."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= PIECE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
+
+
 def body_of(pieces: Iterable[bytes]) -> bytes | Iterable[bytes]:
     """Pieces joined to writes of PIECE_BYTES; the whole as one, with a known length, where it is no larger."""
-    def joined() -> Iterator[bytes]:
-        held: list[bytes] = []
-        size = 0
-        for piece in pieces:
-            held.append(piece)
-            size += len(piece)
-            if size >= PIECE_BYTES:
-                yield b"".join(held)
-                held, size = [], 0
-        yield b"".join(held)
-    whole = joined()
+    whole = joined(pieces)
     first = next(whole)
     if len(first) < PIECE_BYTES:
         return first
@@ -5727,7 +5731,7 @@ def entry_piece(page: Page, item: Found, format_: str) -> bytes:
 
 
 def stream_pieces(pages: Iterator[Page | Problem | None], format_: str) -> Iterator[bytes]:
-    """What a stream sends."""
+    """What a stream sends; it holds nothing of a page that was sent."""
     yield b"retry: %d\n\n" % (RETRY_SECONDS * 1000) if format_ == "sse" else b""       # the head goes out at once
     for page in pages:
         if page is None:
@@ -5735,9 +5739,10 @@ def stream_pieces(pages: Iterator[Page | Problem | None], format_: str) -> Itera
         elif isinstance(page, Problem):
             yield trouble_piece(page, format_)
         elif format_ == "text":
-            yield safe_text(b"".join(line_text(item.line) for item in page.found))
+            yield from map(safe_text, joined(line_text(item.line) for item in page.found))
         else:
-            yield b"".join(entry_piece(page, item, format_) for item in page.found)
+            yield from joined(entry_piece(page, item, format_) for item in page.found)
+        del page
 
 
 def answer_follow(site: Site, request: Request, args: Args, name: str, format_: str) -> Response:
@@ -5763,7 +5768,7 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     # A stream would take the only worker of a server without threads: one batch, and come back for the next.
     rest = pages if request.threaded else itertools.islice(pages, int(isinstance(first, Problem)))
     headers = [("X-Accel-Buffering", "no")]             # Nginx would hold back lines until a buffer is full
-    pieces = stream_pieces(itertools.chain([first], rest), format_)
+    pieces = stream_pieces(itertools.chain(iter([first]), rest), format_)    # a list would stay as long as the stream
     return reply(format_, Body(pieces, site.streams.release), headers)
 
 
