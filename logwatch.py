@@ -2247,6 +2247,7 @@ CACHED_SECONDS = 8192    # converted stamps kept, about 2 MiB: neighbouring line
 YEARS_BACK = 9           # years tried for a stamp without one: 29 February can be 8 years away (2096 to 2104)
 WHEN_LENGTH = 64         # characters of a since= or until=
 EARLIEST_NUMBER = 1e8    # seconds (1973): a smaller number is a duration or an uptime, not a time
+EARLIEST = -62135596800.0  # seconds: the year 1, where datetime begins
 LATEST = 253402300800.0  # seconds: the year 10000, where datetime ends
 DAY = 86400              # seconds
 
@@ -2347,9 +2348,11 @@ def _second(order: str, head: bytes, zone: bytes, latest: float) -> float | None
     name = "" if order.endswith("Y") else zone.decode("ascii", "replace").strip()
     try:
         clock = int(part["H"]), int(part["M"]), int(part["S"])
-        return _zoned(datetime(int(part["Y"]), _MONTHS[part["m"]], int(part["d"]), *clock), name)
+        second = _zoned(datetime(int(part["Y"]), _MONTHS[part["m"]], int(part["d"]), *clock), name)
     except (KeyError, ValueError, OverflowError, OSError):
         return None
+    # A zone can lead out of the years that datetime has; so can the fraction of the last second, which is rounded.
+    return second if second is not None and EARLIEST <= second < LATEST - 1 else None
 
 
 def _stamp_time(stamp: re.Pattern[bytes], order: str, line: bytes, reference: float) -> float | None:

@@ -4613,6 +4613,23 @@ class Stamps(InBerlin):
                 with self.subTest(line=line[:60], form=form.name):
                     self.assertIsNone(form.time(line, LATER))
 
+    def test_a_time_that_no_answer_can_say_is_none(self) -> None:
+        """One such line made the catalogue of all logs fail, and each page with it."""
+        beyond = ('0001-01-01T00:00:00+14:00 box app: x', '9999-12-31T23:59:59-14:00 box app: x',
+                  '9999-12-31T23:59:59.999999999Z box app: x', '{"time":"0001-01-01T00:00:00+01:00","msg":1}',
+                  '{"ts":"9999-12-31T23:30:00-01:00"}', '[01-Jan-0001 00:00:00 Asia/Aden] PHP Warning: x')
+        within = ('0001-01-01T00:00:00Z box app: x', '{"time":"0001-01-01T00:00:00Z"}', '9999-12-30T23:59:59Z box a: x')
+        for place in ('UTC', 'Pacific/Kiritimati', 'Pacific/Pago_Pago'):
+            for line in (*beyond, *within, '0001-01-01 00:00:00 x', '9999-12-31 23:59:59.5 x'):
+                with self.subTest(line, zone=place), zone(place):
+                    root = plant(scratch(), {'app.log': f'{line}\n' * 3})
+                    application = make_application('--log', f'app={root}/app.log')
+                    row, = call(application, '/logs?format=json').json()['logs']
+                    entry = call(application, '/logs/app?format=json&n=1').json()['entries'][0]
+                    self.assertEqual(row['last'], entry['time'])
+                    if line in beyond + within:
+                        self.assertEqual(entry['time'] is None, line in beyond)
+
     def test_dmesg_has_neither_time_nor_level(self) -> None:
         line = b'[   12.345678] WARNING: CPU: 0 PID: 1'
         self.assertEqual(logwatch.detect([line] * 5), logwatch.TEXT)
