@@ -2246,6 +2246,7 @@ LEVEL_REACH = 512        # bytes searched for a level behind the stamp
 CACHED_SECONDS = 8192    # converted stamps kept, about 2 MiB: neighbouring lines share their second
 YEARS_BACK = 9           # years tried for a stamp without one: 29 February can be 8 years away (2096 to 2104)
 WHEN_LENGTH = 64         # characters of a since= or until=
+JSON_DEPTH = 100         # lists and objects in each other: Python 3.12 decodes some levels more than it encodes
 EARLIEST_NUMBER = 1e8    # seconds (1973): a smaller number is a duration or an uptime, not a time
 EARLIEST = -62135596800.0  # seconds: the year 1, where datetime begins
 LATEST = 253402300800.0  # seconds: the year 10000, where datetime ends
@@ -2431,14 +2432,24 @@ _JSON = json.JSONDecoder(  # NaN and 1e999 stay text: JSON has no word for them 
     parse_float=lambda text: float(text) if math.isfinite(float(text)) else text, parse_constant=str)
 
 
+def _is_deep(value: object) -> bool:
+    """Whether more than JSON_DEPTH lists and objects stand in each other; without recursion, which is the danger."""
+    level = [value]
+    for _ in range(JSON_DEPTH + 1):
+        nested = [item for item in level if isinstance(item, dict | list)]
+        level = [item for outer in nested for item in (outer.values() if isinstance(outer, dict) else outer)]
+    return bool(level)
+
+
 @lru_cache(maxsize=1)      # time, level and fields of a line are asked for one after the other
 def _json_fields(line: bytes) -> dict[str, object]:
-    """The object's own top-level members; {} for anything else."""
+    """The object's own top-level members; {} for anything else, and for one that is too deep."""
     try:
         value = _JSON.decode(_text(line)) if line.startswith(b"{") else {}
     except (ValueError, RecursionError):  # not JSON, digits beyond CPython's limit (CVE-2020-10735); [[[[...
         return {}
-    return value if isinstance(value, dict) else {}
+    deep = line.count(b"[") + line.count(b"{") > JSON_DEPTH and _is_deep(value)
+    return value if isinstance(value, dict) and not deep else {}
 
 
 def _member_time(value: object) -> float | None:

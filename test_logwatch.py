@@ -4741,6 +4741,18 @@ class FormatFields(unittest.TestCase):
         self.assertEqual(fields(b'[1]'), {})
         json.dumps(fields(b'{"a":NaN,"b":-Infinity,"c":1e999}'), allow_nan=False)
 
+    def test_json_that_is_nested_too_deep_has_no_fields(self) -> None:
+        """From 3.12 on Python decodes levels that it cannot encode: a line of such a depth made its page fail."""
+        fields = logwatch.detect([b'{"ts":1763820301}']).fields
+        for head, tail in ((b'[', b']'), (b'{"a":', b'}'), (b'[{"a":1},{"b":[2,{"a":', b'}]}]')):
+            each = head.count(b'{') + head.count(b'[') - head.count(b'},')
+            for depth in (1, 90, 99, 100, 101, 120, 900, 3000, 20_000):
+                times = depth // each
+                line = b'{"a":' + head * times + b'1' + tail * times + b'}'
+                with self.subTest(head=head, depth=times * each + 1):
+                    self.assertEqual(bool(fields(line)), times * each + 1 <= logwatch.JSON_DEPTH)
+        self.assertEqual(len(fields(b'{"a":[' + b'[[]],' * 900 + b'"[[["]}')), 1, 'many are not deep')
+
 
 class HostileLines(unittest.TestCase):
     def test_random_bytes_never_raise(self) -> None:
