@@ -1994,14 +1994,15 @@ def contains(text: str, ignore_case: bool) -> Test:
     return lambda line: small in folded(line.decode("utf-8", "surrogateescape"))
 
 
-def needle(text: str, ignore_case: bool) -> bytes:
+def needle(text: str, ignore_case: bool, masked: bool) -> bytes:
     """The longest part of a string that every line with it holds as these bytes, lower case if case is ignored.
 
-    Only ASCII letters have one lower-case form in bytes, but for i, k and s: U+0130, U+0131, U+212A and U+017F.
+    Only ASCII letters have one lower-case form in bytes, but for i, k and s: U+0130, U+0131, U+212A and U+017F. Where
+    lines are `masked`, a part that [masked], "[masked]" or \\"[masked]\\" may have in it is not in the line itself.
     """
-    if not ignore_case:
-        return text.encode()
-    return max(re.split(r"[iksIKS]|[^\x00-\x7f]", text), key=len).lower().encode()
+    borders = [r"[iksIKS]|[^\x00-\x7f]"] * ignore_case + [r'[\[\]"\\]'] * masked
+    parts = re.split("|".join(borders), text.lower() if ignore_case else text) if borders else [text]
+    return max((part for part in parts if not masked or part not in "masked"), key=len, default="").encode()
 
 
 def literal_of(pattern: str) -> str:
@@ -2071,7 +2072,7 @@ def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], i
     """
     case = criteria.ignore_case
     fixed = () if criteria.blind else (*criteria.words, literal_of(criteria.pattern))
-    word = max((needle(text, case) for text in fixed), key=len, default=b"")
+    word = max((needle(text, case, bool(hide)) for text in fixed), key=len, default=b"")
     tests = [contains(text, case) for text in criteria.words if hide or case or text.encode() != word]
     unwanted = [contains(text, case) for text in criteria.unwanted]
     if criteria.level is not None:
@@ -5639,11 +5640,9 @@ def answer_logs(site: Site, request: Request, args: Args) -> Response:
 
 def criteria_of(site: Site, args: Args, hide: Hide | None) -> Criteria:
     """What lines must be, of the parameters. Where there are no tokens, who asks may have /raw, so the time that a
-    search takes gives nothing away; but what only hiding puts into lines has to be looked for in hidden ones."""
-    words = args.get("q", ())
-    known = not site.config.tokens and not site.config.pseudonyms and not any("masked" in text for text in words)
-    blind = bool(hide) and not known
-    return Criteria(words, args.get("not", ()), args.get("re", ""), args.get("i", False),
+    search takes gives nothing away; but pseudonyms have to be looked for in lines that have them."""
+    blind = bool(hide and (site.config.tokens or site.config.pseudonyms))
+    return Criteria(args.get("q", ()), args.get("not", ()), args.get("re", ""), args.get("i", False),
                     args.get("since", -math.inf), args.get("until", math.inf), args.get("level"), blind)
 
 

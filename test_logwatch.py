@@ -9209,6 +9209,29 @@ class MaskedAnswers(Case):
             with self.subTest(what):
                 self.assertEqual(len(call(self.application, lines_url('app', parameters)).body.splitlines()), 4)
 
+    def test_what_masking_puts_into_a_line_is_found_as_it_is_shown(self) -> None:
+        """By any part of it, across its borders too; what stood in its place is not."""
+        lines = (f'password={SECRET} from', '{"password":12345,"n":1}', r'{"m":"{\"token\":[12345],\"n\":1}"}')
+        for line in lines:
+            root = plant(scratch(), {'app.log': f'first\n2026-01-01T00:00:02+00:00 web app[1]: {line}\n'})
+            application = make_application('--log-root', str(root))
+            shown = call(application, '/logs/app').text.splitlines()[1]
+            start, end = shown.index('[masked]'), shown.index('[masked]') + len('[masked]')
+            parts = {shown[at:to] for at in range(start - 4, end) for to in range(max(start, at) + 1, end + 5)}
+            for part in parts:
+                for parameters in ({'q': part}, {'q': part.upper(), 'i': 1}):
+                    with self.subTest(parameters):
+                        self.assertIn(shown, call(application, lines_url('app', parameters)).text.splitlines())
+            for part in ('masked', 'ske', shown[start - 2:end], shown[start:end + 3], '"', ']'):
+                for parameters in ({'re': re.escape(part)}, {'re': re.escape(part.upper()), 'i': 1}):
+                    with self.subTest(parameters):
+                        self.assertEqual(shown in call(application, lines_url('app', parameters)).text.splitlines(),
+                                         part in shown)
+            for probe in ({'q': '12345'}, {'q': [SECRET, 'masked']}, {'re': f'masked|{SECRET}x', 'q': SECRET},
+                          {'re': SECRET.upper(), 'i': 1}, {'q': ['12345', '[masked]']}):
+                with self.subTest(probe):
+                    self.assertEqual(call(application, lines_url('app', probe)).text, '')
+
     def test_the_cost_of_a_search_does_not_tell_either(self) -> None:
         scans = [call(self.application, lines_url('app2', q=text)).headers['Logwatch-Scan']
                  for text in (SECRET, 'Z' * len(SECRET), SECRET[:4])]
