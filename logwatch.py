@@ -2703,6 +2703,16 @@ def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[
             budget.notes.append("journal: journalctl was killed before it had ended")
 
 
+def hidden_details(details: Details, hide: Hide) -> Details:
+    """What the journal knows of a line, with its strings as readers may see them."""
+    def hidden(value: object) -> str:
+        text = str(value)
+        end = b"\n" if len(text) < LINE_BYTES else b""      # masking takes a line without for a cut one
+        return hide(text.encode("utf-8", "backslashreplace") + end).removesuffix(end).decode()
+    fields: dict[str, object] = {name: hidden(value) for name, value in details.fields.items()}
+    return details._replace(fields=fields, message=hidden(details.message))
+
+
 def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget: Budget) -> Page:
     """The entries of the journal that a query asks for, as a page of lines. Raises Problem where it cannot be read."""
     problem = journal_problem()
@@ -2724,9 +2734,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
             continue
         if query.hide:
             end = b"" if line.cut else b"\n"    # masking takes a line without for a cut one
-            message = query.hide(details.message.encode("utf-8", "backslashreplace") + end).removesuffix(end)
             line = line._replace(text=query.hide(line.text + end).removesuffix(end))
-            details = details._replace(message=message.decode())
         hit = query.pick(Block(0, line.text, b""), 1, True)
         size += len(line.text) if hit else 0
         if size > PAGE_BYTES:
@@ -2734,7 +2742,8 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
             break
         places.append(entry)
         if hit:
-            found.append(Found(JournalCursor(True, entry), line, details))
+            known = hidden_details(details, query.hide) if query.hide else details
+            found.append(Found(JournalCursor(True, entry), line, known))
         if len(found) == query.n:
             break
     ended = reverse and len(found) < query.n and budget.stop == "complete"

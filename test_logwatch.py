@@ -9338,6 +9338,26 @@ class MaskedAnswers(Case):
                     self.assertEqual(call(application, lines_url('j', parameters)).body, b'')
             self.assertIn(b'[masked]', call(application, lines_url('j', {'not': SECRET})).body)
 
+    def test_the_fields_of_a_journals_entry_go_through_it_too(self) -> None:
+        """sshd's units are named by both addresses, and who logs chooses an identifier."""
+        unit = f'ssh@5-198.51.100.4:22-{ADDRESS}:51122.service'
+        entry = entry_json(_HOSTNAME=ADDRESS, SYSLOG_IDENTIFIER=f'run token={SECRET}', _SYSTEMD_UNIT=unit)
+        entries = plant(scratch(), {'entries': entry}) / 'entries'
+        with mock.patch.object(logwatch, 'journal_arguments', lambda *_: ['/bin/cat', str(entries)]), \
+                mock.patch.object(logwatch, 'journal_problem', lambda: None):
+            for pseudonyms in ('no', 'yes'):
+                application = make_application('--log', 'j=journal:', '--pseudonyms', pseudonyms)
+                for ending in ('json', 'ndjson', 'text', 'html'):
+                    reply = call(application, f'/logs/j?format={ending}')
+                    with self.subTest(ending, pseudonyms=pseudonyms):
+                        self.assertIn('run token=[masked]', reply.text)
+                        self.assertNotIn(SECRET, reply.text)
+                        self.assertEqual(ADDRESS in reply.text or '198.51.100.4' in reply.text, pseudonyms == 'no')
+                fields = call(application, '/logs/j?format=json').json()['entries'][0]['fields']
+                self.assertEqual(fields['pid'], '7')
+                self.assertRegex(fields['unit'], r'\Assh@5-[0-9.]+:22-[0-9.]+:51122\.service\Z')
+            self.assertEqual(fields['hostname'], call(application, '/logs/j').text.split()[1])
+
     def test_an_entry_of_the_journal_is_a_whole_line_unless_it_is_cut(self) -> None:
         application = make_application('--log', 'j=journal:app.service', '--log-root', str(scratch()))
         filler = 'x' * (logwatch.LINE_BYTES - 20)
