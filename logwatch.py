@@ -5591,14 +5591,18 @@ def log_state(site: Site, log: Log) -> dict[str, object]:
     return row | ({"reason": trouble.reason, "fix": trouble.fix} if trouble else {})
 
 
-def journal_state(name: str) -> dict[str, object]:
-    """A row of the catalogue for a log out of the journal."""
+def journal_state(name: str, unit: str) -> dict[str, object]:
+    """A row of the catalogue for a log out of the journal; what part of it a unit has, and from when, is unknown."""
     problem = journal_problem()
-    files = list(map(os.stat, journal_files("*.journal")))
-    return {"name": name, "format": "journal", "bytes": sum(found.st_size for found in files), "first": None,
-            "last": timestamp(max((found.st_mtime for found in files), default=None)),
-            "rotations": max(0, len(files) - 1), "readable": problem is None} | (
-                {"reason": problem.reason, "fix": problem.fix} if problem else {})
+    files = []
+    for path in journal_files("*.journal"):
+        with contextlib.suppress(FileNotFoundError):        # journald deletes them when it will
+            files.append(os.stat(path))
+    sizes = {"bytes": sum(found.st_size for found in files), "first": None,
+             "last": timestamp(max((found.st_mtime for found in files), default=None)),
+             "rotations": max(0, len(files) - 1)}
+    return {"name": name, "format": "journal", **(dict.fromkeys(sizes) if unit else sizes),
+            "readable": problem is None} | ({"reason": problem.reason, "fix": problem.fix} if problem else {})
 
 
 def answer_index(site: Site, request: Request, args: Args) -> Response:
@@ -5623,7 +5627,8 @@ def may_see(request: Request, name: str) -> bool:
 
 def log_row(row: Mapping[str, object], width: int) -> str:
     """A row of the catalogue as text."""
-    line = f"{row['name']:<{width}} {row['bytes']:>12} {row['last'] or '-':<29} {row['format']}"
+    size = "-" if row["bytes"] is None else row["bytes"]
+    line = f"{row['name']:<{width}} {size:>12} {row['last'] or '-':<29} {row['format']}"
     if "reason" not in row:
         return line + "\n"
     kind = "warning" if row["readable"] else "not readable"
@@ -5633,7 +5638,7 @@ def log_row(row: Mapping[str, object], width: int) -> str:
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
     """/logs: the catalogue."""
     format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
-    rows = [journal_state(name) for name in site.journals if may_see(request, name)]
+    rows = [journal_state(name, unit) for name, unit in site.journals.items() if may_see(request, name)]
     rows += [log_state(site, log) for log in site.catalogue.logs() if may_see(request, log.name)]
     if format_ == "json":
         return reply("json", JSON({"logs": rows}).encode() + b"\n")

@@ -5628,6 +5628,18 @@ class JournalStandIn(Case):
                 self.assertEqual((document['scan']['stop'], document['scan']['notes']), ('deadline', [note]))
                 self.assertTrue(document['prev'] and document['next'])
 
+    def test_a_file_of_the_journal_that_is_deleted_meanwhile_fails_nothing(self) -> None:
+        root = plant(scratch(), {'app.log': 'text\n', 'journal/0/system.journal': 'x' * 7})
+        application = logwatch.Application(logwatch.load_config({'log': ['j=journal:', f'app={root}/app.log']}, {}))
+        listed = os.listdir
+
+        def list_one_more(path: str) -> list[str]:
+            return [*listed(path), 'system@gone.journal'] if path.endswith('/0') else listed(path)
+        with mock.patch.object(logwatch, 'JOURNAL_FOLDERS', (f'{root}/journal',)), \
+                mock.patch.object(os, 'listdir', list_one_more):
+            rows = {row['name']: row['bytes'] for row in call(application, '/logs?format=json').json()['logs']}
+        self.assertEqual(rows, {'j': 7, 'app': 5})
+
     def test_a_pseudonym_is_found_as_it_is_shown(self) -> None:
         entries = plant(scratch(), {'entries': entry_json(MESSAGE='login from 192.0.2.7')}) / 'entries'
         with mock.patch.dict(os.environ):
@@ -5893,6 +5905,18 @@ class RealJournal(Case):
         entries = server.get('/logs/ssh?format=json&n=10000').json()['entries']
         self.assertEqual(self.messages({'entries': entries}), self.journal.journalctl('-u', 'ssh.service'))
         self.assertEqual(len(server.get('/logs/all?n=10000').text.splitlines()), self.COUNT)
+
+    def test_the_size_of_a_units_part_is_unknown(self) -> None:
+        """It was that of the whole journal, for each unit again."""
+        server = self.serve('--log', 'ssh=journal:ssh.service', '--log', 'all=journal:', root=Path('/var/log'),
+                            wrap=self.journal.namespace())
+        rows = {row['name']: row for row in server.get('/logs?format=json').json()['logs']}
+        self.assertEqual([rows['ssh'][key] for key in ('bytes', 'first', 'last', 'rotations')], [None] * 4)
+        self.assertEqual(rows['all']['bytes'], sum(path.stat().st_size for path in self.journal.folder.iterdir()))
+        self.assertTrue(rows['all']['last'])
+        lines = {line.split()[0]: line.split()[1:] for line in server.get('/logs?format=text').text.splitlines()}
+        self.assertEqual((lines['ssh'], lines['all'][0]), (['-', '-', 'journal'], str(rows['all']['bytes'])))
+        self.assertEqual(server.get('/logs?format=html').status, 200)
 
     def test_where_it_may_not_be_read_the_reason_and_the_fix_are_listed(self) -> None:
         for user, more, reason, fix in ((NOBODY, (), 'journal', 'nobody'),
