@@ -395,9 +395,11 @@ class Details(NamedTuple):
 
 
 class JournalCursor(NamedTuple):
-    """A place in the journal: before or behind the entry that has journald's cursor `entry`."""
+    """A place in a log out of the journal: before or behind the entry that has journald's cursor `entry`; `log` stands
+    for the log's name."""
 
     behind: bool
+    log: str
     entry: str
 
 
@@ -2574,13 +2576,14 @@ def parse_when(text: str, now: float) -> float:
 # --------------------------------------------------------------------------------------------------------------------
 JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
 JOURNAL_FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID,_HOSTNAME,_SYSTEMD_UNIT"
-JOURNAL_CURSOR = re.compile(r"s=[0-9a-f]{32};i=[0-9a-f]{1,16};b=[0-9a-f]{32};m=[0-9a-f]{1,16};t=[0-9a-f]{1,16};"
-                            r"x=[0-9a-f]{1,16}")
+JOURNAL_CURSOR = re.compile(r"([0-9a-f]{16});(s=[0-9a-f]{32};i=[0-9a-f]{1,16};b=[0-9a-f]{32};m=[0-9a-f]{1,16};"
+                            r"t=[0-9a-f]{1,16};x=[0-9a-f]{1,16})")
 
 
 def encode_journal_cursor(cursor: JournalCursor) -> str:
     """A journal cursor as text for URLs."""
-    return ("~a" if cursor.behind else "~b") + base64.urlsafe_b64encode(cursor.entry.encode()).rstrip(b"=").decode()
+    place = base64.urlsafe_b64encode(f"{cursor.log};{cursor.entry}".encode()).rstrip(b"=").decode()
+    return ("~a" if cursor.behind else "~b") + place
 
 
 def parse_any_cursor(text: str) -> Cursor | JournalCursor:
@@ -2588,12 +2591,13 @@ def parse_any_cursor(text: str) -> Cursor | JournalCursor:
     if not text.startswith("~"):
         return parse_cursor(text)
     try:
-        entry = base64.b64decode(text[2:] + "=" * (-len(text[2:]) % 4), b"-_", validate=True).decode("ascii")
+        place = base64.b64decode(text[2:] + "=" * (-len(text[2:]) % 4), b"-_", validate=True).decode("ascii")
     except ValueError:
-        entry = ""
-    if text[:2] not in ("~a", "~b") or not JOURNAL_CURSOR.fullmatch(entry):
+        place = ""
+    found = JOURNAL_CURSOR.fullmatch(place)
+    if text[:2] not in ("~a", "~b") or not found:
         raise ValueError("a cursor as this server gave it: in Link, next, prev or an entry's cursor")
-    return JournalCursor(text[1] == "a", entry)
+    return JournalCursor(text[1] == "a", found[1], found[2])
 
 
 def journal_files(pattern: str) -> list[str]:
@@ -2718,8 +2722,8 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     problem = journal_problem()
     if problem:
         raise Problem(403, f"log {name}: {problem.reason}", problem.fix)
-    place = query.after or query.before
-    if isinstance(place, Cursor):
+    place, log = query.after or query.before, fingerprint(name.encode()).hex()
+    if isinstance(place, Cursor) or place and place.log != log:
         raise Problem(400, f"this cursor is of another log than {name}")
     reverse = query.after is None
     found: list[Found] = []
@@ -2743,13 +2747,13 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
         places.append(entry)
         if hit:
             known = hidden_details(details, query.hide) if query.hide else details
-            found.append(Found(JournalCursor(True, entry), line, known))
+            found.append(Found(JournalCursor(True, log, entry), line, known))
         if len(found) == query.n:
             break
     ended = reverse and len(found) < query.n and budget.stop == "complete"
     oldest, newest = (places[-1:], places[:1]) if reverse else (places[:1], places[-1:])
-    following = JournalCursor(True, newest[0]) if newest else place
-    previous = JournalCursor(False, oldest[0]) if oldest and not ended else None
+    following = JournalCursor(True, log, newest[0]) if newest else place
+    previous = JournalCursor(False, log, oldest[0]) if oldest and not ended else None
     return Page(name, found[::-1] if reverse else found, budget.scan(len(found)),
                 encode_journal_cursor(following) if following else "",
                 encode_journal_cursor(previous) if previous else "", encode_journal_cursor)

@@ -5551,6 +5551,7 @@ class RotationTorture(Case):
 
 BOOT_ID = '0123456789abcdef0123456789abcdef'
 ENTRY_CURSOR = f's={BOOT_ID};i=31;b={BOOT_ID};m=2dc6c00;t=6474848fcac00;x=b9aecf3689e2c9dd'
+LOG_TAG = BOOT_ID[:16]
 
 
 def entry_json(**fields: object) -> bytes:
@@ -5673,7 +5674,7 @@ class JournalArguments(Case):
 
     def test_a_cursor_comes_back_as_it_went(self) -> None:
         for behind in (True, False):
-            cursor = logwatch.JournalCursor(behind, ENTRY_CURSOR)
+            cursor = logwatch.JournalCursor(behind, LOG_TAG, ENTRY_CURSOR)
             self.assertEqual(logwatch.parse_any_cursor(logwatch.encode_journal_cursor(cursor)), cursor)
 
     def test_another_text_is_no_cursor(self) -> None:
@@ -5682,13 +5683,15 @@ class JournalArguments(Case):
                    ENTRY_CURSOR.replace('i=31', 'i='), ENTRY_CURSOR.replace('i=31', 'i=31;i=31'),
                    ENTRY_CURSOR + ';u=1', '\0', 'é',
                    ENTRY_CURSOR.replace('i=31', 'i=' + '1' * 17), '$(id)', ';'.join(reversed(ENTRY_CURSOR.split(';')))]
+        heads = ('', '0;', f'{LOG_TAG}0;', f'{LOG_TAG.upper()};', f'{LOG_TAG}')
+        hostile = [f'{LOG_TAG};{text}' for text in hostile] + [f'{head}{ENTRY_CURSOR}' for head in heads] + ['', '\0']
         for kind in ('~a', '~b'):
             for text in hostile:
                 encoded = base64.urlsafe_b64encode(text.encode()).decode()
                 for padded in (encoded, encoded.rstrip('=')):
                     with self.subTest(text), self.assertRaises(ValueError):
                         logwatch.parse_any_cursor(kind + padded)
-        good = base64.urlsafe_b64encode(ENTRY_CURSOR.encode()).decode().rstrip('=')
+        good = base64.urlsafe_b64encode(f'{LOG_TAG};{ENTRY_CURSOR}'.encode()).decode().rstrip('=')
         for text in ('~c' + good, '~' + good, '~A' + good, '~a' + good[:-1] + '!', '~a ' + good, '~a', '~'):
             with self.subTest(text), self.assertRaises(ValueError):
                 logwatch.parse_any_cursor(text)
@@ -5696,7 +5699,8 @@ class JournalArguments(Case):
     def test_the_arguments_hold_no_text_of_the_client(self) -> None:
         criteria = logwatch.Criteria(words=('CLIENT',), unwanted=('CLIENT',), pattern='CLIENT', ignore_case=True,
                                      since=1.5, until=2e9, level=4)
-        for place in (None, logwatch.JournalCursor(True, ENTRY_CURSOR), logwatch.JournalCursor(False, ENTRY_CURSOR)):
+        places = [logwatch.JournalCursor(behind, LOG_TAG, ENTRY_CURSOR) for behind in (True, False)]
+        for place in (None, *places):
             for reverse in (True, False):
                 arguments = logwatch.journal_arguments('ssh.service', criteria, place, reverse)
                 self.assertEqual(arguments[0].rpartition('/')[2], 'journalctl')
@@ -5905,6 +5909,14 @@ class RealJournal(Case):
         entries = server.get('/logs/ssh?format=json&n=10000').json()['entries']
         self.assertEqual(self.messages({'entries': entries}), self.journal.journalctl('-u', 'ssh.service'))
         self.assertEqual(len(server.get('/logs/all?n=10000').text.splitlines()), self.COUNT)
+        for log, cursor in (('all', entries[-3]['cursor']), ('ssh', server.get('/logs/all?n=1&format=ndjson').json()[
+                'cursor'])):
+            for name in ('after', 'before'):
+                self.assertProblem(server.get(lines_url(log, {name: cursor})), 400, 'of another log')
+            stream = server.get(f'/logs/{log}?follow=1', {**STREAM, 'Last-Event-ID': cursor})
+            self.assertProblem(stream, 400, 'of another log')
+        after = server.get(lines_url('ssh', after=entries[-3]['cursor'], format='json')).json()['entries']
+        self.assertEqual(after, entries[-2:])
 
     def test_the_size_of_a_units_part_is_unknown(self) -> None:
         """It was that of the whole journal, for each unit again."""
