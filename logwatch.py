@@ -2634,7 +2634,7 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
     arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since > -math.inf and not place else []     # not both
     arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until < math.inf else []
     arguments += [f"--priority={criteria.level}"] if criteria.level is not None else []
-    arguments += [f"--{'after-' if place.behind and not reverse else ''}cursor={place.entry}"] if place else []
+    arguments += [f"--cursor={place.entry}"] if place else []   # --after-cursor skips two where the filter takes it out
     return [*arguments, "--reverse"] if reverse else arguments
 
 
@@ -2731,15 +2731,16 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     size = 0
     own = place.entry if place and (reverse != place.behind) else ""      # the entry that the cursor stands behind of
     for entry, line, details in journal_records(journal_arguments(unit, criteria, place, reverse), budget):
-        early = place and details.time is not None and details.time < criteria.since
-        if early and reverse:
+        moment = details.time or 0.0
+        if place and reverse and moment < criteria.since:
             break
-        if entry == own or early:
+        if entry == own:
             continue
-        if query.hide:
+        inside = not place or criteria.since <= moment <= criteria.until    # journalctl takes a place or these
+        if query.hide and inside:
             end = b"" if line.cut else b"\n"    # masking takes a line without for a cut one
             line = line._replace(text=query.hide(line.text + end).removesuffix(end))
-        hit = query.pick(Block(0, line.text, b""), 1, True)
+        hit = inside and query.pick(Block(0, line.text, b""), 1, True)
         size += len(line.text) if hit else 0
         if size > PAGE_BYTES:
             budget.stop = "limit"

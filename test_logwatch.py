@@ -5845,6 +5845,30 @@ class RealJournal(Case):
                            '/logs/app?format=json').json()['entries'][0]['cursor']
         self.assertProblem(self.server.get(lines_url('journal', after=file_cursor)), 400)
 
+    def test_a_place_is_one_for_every_filter(self) -> None:
+        """journalctl --after-cursor skips the first hit where its filter takes out the cursor's own entry, and
+        --cursor with --reverse forgets --until."""
+        entries = self.ask(n=10_000)['entries']
+        times = [f'@{Journal.START + 30 * number}' for number in range(self.COUNT)]
+        kept: tuple[tuple[dict[str, object], Callable[[int], bool]], ...] = (
+            ({}, lambda number: True), ({'level': 'err'}, lambda number: number % 8 <= 3),
+            ({'level': 'emerg'}, lambda number: number % 8 == 0), ({'q': 'error'}, lambda number: number % 3 == 0),
+            ({'until': times[90]}, lambda number: number <= 90), ({'since': times[110]}, lambda number: number >= 110),
+            ({'since': times[60], 'until': times[140], 'level': 'err', 're': '[05]$'},
+             lambda number: 60 <= number <= 140 and number % 8 <= 3 and number % 5 == 0))
+        for at in (96, 99, 100, 103):
+            for filters, keeps in kept:
+                whole = [number for number in range(self.COUNT) if keeps(number)]
+                for name, expected in (('after', [number for number in whole if number > at][:7]),
+                                       ('before', [number for number in whole if number <= at][-7:])):
+                    with self.subTest(name, at=at, **filters):
+                        document = self.ask(**filters, **{name: entries[at]['cursor']}, n=7)
+                        messages = [entries[number]['message'] for number in expected]
+                        self.assertEqual(self.messages(document), messages)
+                        if expected:        # and from there, back
+                            back = self.ask(**filters, before=document['entries'][-1]['cursor'], n=len(expected))
+                            self.assertEqual(self.messages(back), messages)
+
     def test_odd_entries_are_read_as_journalctl_reads_them(self) -> None:
         odd: list[dict[str, str | bytes | None]] = [
             {'MESSAGE': b'bytes \xff\xfe'}, {'MESSAGE': b'two\nlines'}, {'MESSAGE': b'x' * 90_000}, {'MESSAGE': None},
