@@ -2707,6 +2707,19 @@ def journal_records(arguments: Sequence[str], budget: Budget) -> Iterator[tuple[
             budget.notes.append("journal: journalctl was killed before it had ended")
 
 
+def check_place(name: str, place: JournalCursor, budget: Budget) -> None:
+    """Raise Problem 410 where the entry of a place is gone, with the place to go on from; an empty journal has none."""
+    def first(start: JournalCursor | None, reverse: bool) -> str:
+        arguments = journal_arguments("", Criteria(), start, reverse)
+        return next((entry for entry, *_ in journal_records(arguments, budget)), "")
+    found = first(place, False)
+    rest = place._replace(behind=not found, entry=found or first(None, True))
+    if budget.stop == "complete" and rest.entry not in ("", place.entry):
+        raise Problem(410, f"the place of this cursor in log {name} is gone: journald has deleted its entry",
+                      "go on with after= and the cursor in 'oldest': behind the lost place",
+                      members={"oldest": encode_journal_cursor(rest)})
+
+
 def hidden_details(details: Details, hide: Hide) -> Details:
     """What the journal knows of a line, with its strings as readers may see them."""
     def hidden(value: object) -> str:
@@ -2730,7 +2743,11 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
     places: list[str] = []                  # what was passed, in the order of reading
     size = 0
     own = place.entry if place and (reverse != place.behind) else ""      # the entry that the cursor stands behind of
+    unseen = place                          # until it is known that its entry is still there
     for entry, line, details in journal_records(journal_arguments(unit, criteria, place, reverse), budget):
+        if unseen and entry != unseen.entry:            # it is gone, or none that is asked for
+            check_place(name, unseen, budget)
+        unseen = None
         moment = details.time or 0.0
         if place and reverse and moment < criteria.since:
             break
@@ -2751,6 +2768,8 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
             found.append(Found(JournalCursor(True, log, entry), line, known))
         if len(found) == query.n:
             break
+    if unseen:
+        check_place(name, unseen, budget)
     ended = reverse and len(found) < query.n and budget.stop == "complete"
     oldest, newest = (places[-1:], places[:1]) if reverse else (places[:1], places[-1:])
     following = JournalCursor(True, log, newest[0]) if newest else place

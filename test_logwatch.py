@@ -5661,6 +5661,16 @@ class JournalStandIn(Case):
         document = self.ask('true')
         self.assertEqual((document['scan']['stop'], document['scan']['notes']), ('complete', []))
 
+    def test_no_place_is_called_gone_where_nothing_could_be_read(self) -> None:
+        entries = plant(scratch(), {'entries': entry_json()}) / 'entries'
+        place = self.ask(f'cat {entries}')['entries'][0]['cursor']
+        for script, stop in (('true', 'complete'), ('exec sleep 60', 'deadline'), ('kill -KILL $$', 'deadline')):
+            for name in ('after', 'before'):
+                with self.subTest(script, name=name):
+                    document = self.ask(script, lines_url('j', {name: place}, format='json'), SCAN_SECONDS=0.2)
+                    self.assertEqual((document['entries'], document['scan']['stop']), ([], stop))
+                    self.assertIn(place, document['next'])
+
     def test_an_entry_that_is_too_long_is_told_of(self) -> None:
         long = entry_json(MESSAGE='x' * 5000)
         entries = plant(scratch(), {'entries': entry_json() + long + entry_json()}) / 'entries'
@@ -5745,6 +5755,10 @@ class Journal:
     def add(self, first: int, last: int, every: int = 1) -> None:
         """Add numbered entries, one in `every` seconds."""
         self.write(export_entry(Journal.START + every * number, number) for number in range(first, last + 1))
+
+    def rotate(self, name: str) -> Path:
+        """Begin a new file. The old one, which has its path from then on, is what journald deletes one day."""
+        return (self.folder / 'system.journal').rename(self.folder / f'system@{name}.journal')
 
     def namespace(self, *more: str) -> tuple[str, ...]:
         """A command that runs another one where /var/log is our folder."""
@@ -5868,6 +5882,64 @@ class RealJournal(Case):
                         if expected:        # and from there, back
                             back = self.ask(**filters, before=document['entries'][-1]['cursor'], n=len(expected))
                             self.assertEqual(self.messages(back), messages)
+
+    def test_a_place_that_is_gone_is_told(self) -> None:
+        """journald deletes its oldest files: what was lost with them was passed in silence, and one entry more."""
+        journal = Journal(())
+        journal.add(0, 19)
+        old = journal.rotate('old')
+        journal.add(20, 39)
+        server = self.serve('--log', 'ssh=journal:ssh.service', '--log', 'all=journal:', root=Path('/var/log'),
+                            wrap=journal.namespace())
+
+        def numbers(log: str, **parameters: object) -> list[int]:
+            document = server.get(lines_url(log, parameters, n=100, format='json')).json()
+            return [int(message.split()[-1]) for message in self.messages(document)]
+        places = {}
+        for log, step in (('all', 1), ('ssh', 2)):
+            entries = server.get(f'/logs/{log}?format=json&n=100').json()['entries']
+            page = server.get(lines_url(log, before=entries[20 // step]['cursor'], n=3, format='json')).json()
+            places[log] = [entries[4 // step]['cursor'], re.findall('before=(.*)', page['prev'])[0]]
+            self.assertEqual(numbers(log, after=places[log][0]), list(range(4 + step, 40, step)))
+        old.unlink()
+        for log, step in (('all', 1), ('ssh', 2)):
+            for name, place, more in itertools.product(('after', 'before'), places[log], (
+                    {}, {'level': 'warning'}, {'q': 'error'}, {'since': f'@{Journal.START + 30}'},
+                    {'until': f'@{Journal.START + 2}'})):
+                with self.subTest(log, name=name, place=place[:2], **more):
+                    reply = server.get(lines_url(log, more, **{name: place}))
+                    self.assertProblem(reply, 410, 'gone')
+                    oldest = reply.json()['oldest']
+                    self.assertEqual(numbers(log, after=oldest), list(range(20, 40, step)))
+                    self.assertEqual(numbers(log, after=oldest, level='err'),
+                                     [number for number in range(20, 40, step) if number % 8 <= 3])
+            stream = self.follow(server, f'/logs/{log}?follow=1', places[log][0])
+            self.assertEqual(stream.await_number(40 - step), list(range(20, 40, step)))
+            self.assertEqual(stream.kinds(), ['gap'])
+            until(lambda: not children_of(server.process.pid), 'no journalctl to be left', 3)
+
+    def follow(self, server: Server, target: str, place: str) -> Follower:
+        return self.enterContext(Follower(server.address, target, {**STREAM, 'Last-Event-ID': place}))
+
+    def test_a_place_behind_all_that_is_left_is_told_too(self) -> None:
+        journal = Journal(())
+        journal.add(0, 9)
+        old = journal.rotate('old')
+        journal.add(10, 19)
+        server = self.serve(root=Path('/var/log'), wrap=journal.namespace())
+        last = server.get('/logs/journal?format=json').json()['entries'][-1]['cursor']
+        stream = self.follow(server, '/logs/journal?follow=1', last)
+        (journal.folder / 'system.journal').unlink()
+        old.rename(journal.folder / 'system.journal')
+        for name in ('after', 'before'):
+            reply = server.get(lines_url('journal', {name: last}))
+            self.assertProblem(reply, 410, 'gone')
+        until(lambda: stream.kinds() == ['gap'], 'an event that says so')
+        oldest = reply.json()['oldest']
+        self.assertEqual(server.get(lines_url('journal', after=oldest)).text, '')
+        journal.add(30, 39)
+        self.assertEqual(len(server.get(lines_url('journal', after=oldest)).text.splitlines()), 10)
+        self.assertEqual(stream.await_number(39), list(range(30, 40)))
 
     def test_odd_entries_are_read_as_journalctl_reads_them(self) -> None:
         odd: list[dict[str, str | bytes | None]] = [
