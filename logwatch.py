@@ -6513,7 +6513,7 @@ class Server:
             self._take_back(self._done.popleft())
         again, self._again = self._again, set()
         for connection in again:
-            if connection.sock.fileno() in self._connections and not connection.busy:
+            if connection.sock.fileno() in self._connections and not connection.busy and not connection.sending:
                 self._serve(connection)
         while self._signals:
             self._obey(self._signals.popleft())

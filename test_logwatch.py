@@ -1795,6 +1795,25 @@ class Connections(Case):
             wire.send(b''.join(head_bytes(target) for target in targets))
             self.assertEqual([wire.answer().body.count(b'\n') for _ in targets], list(range(1, 21)))
 
+    def test_an_answer_that_is_not_taken_yet_is_not_overwritten_by_the_next(self) -> None:
+        """Of a client who sends on while a worker has one of his requests, in a turn of the loop that is long."""
+        long = head_bytes('/livez', {f'X-{number}': 'x' * 20 for number in range(30)})
+        server = self.serve('--access-log', 'no', root=self.root, listen=f'unix:{scratch()}/http.sock')
+        size = (self.root / 'big.log').stat().st_size       # a unix socket's buffer holds 200 kB of it
+        before = server.descriptors() - 1                   # but the connection that asked whether it answers
+        with contextlib.ExitStack() as stack:
+            ours, *others = [stack.enter_context(server.wire()) for _ in range(41)]
+            until(lambda: server.descriptors() >= before + 41, 'them to be accepted')
+            server.process.send_signal(signal.SIGSTOP)
+            ours.send(LIVEZ * 40 + head_bytes('/logs/big/raw') + long * 60)
+            for other in others:
+                other.send(long * 60)
+            server.process.send_signal(signal.SIGCONT)
+            for other in others:
+                self.assertEqual({other.answer().status for _ in range(60)}, {200})
+            self.assertEqual([len(ours.answer().body) for _ in range(101)], [3] * 40 + [size] + [3] * 60)
+        until(lambda: server.descriptors() <= before + 1, 'its descriptors closed')
+
     def test_a_request_may_arrive_in_pieces(self) -> None:
         with self.server.wire() as wire:
             for n in range(len(LIVEZ)):
