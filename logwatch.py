@@ -6501,7 +6501,8 @@ class Server:
     def _turn(self) -> None:
         """One round: what is due, what is readable, what workers have finished."""
         self._beat(time.monotonic())
-        for fd, events in self._epoll.poll(self._patience()):
+        # New clients last: making room for one may close a connection, whose own event, or request, comes before that.
+        for fd, events in sorted(self._epoll.poll(self._patience()), key=lambda event: event[0] in self._listeners):
             if fd in self._listeners:
                 self._accept(self._listeners[fd])
             elif fd == self._wake_in.fileno():

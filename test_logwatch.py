@@ -2101,6 +2101,22 @@ class Deadlines(Case):
         for wire in wires:
             wire.close()
 
+    def test_who_has_just_asked_gives_way_to_nobody(self) -> None:
+        """The place of one that was closed went to the new client, with what was told of the old one."""
+        server = self.serve(constants={'CONNECTIONS_MAX': 2})
+        with contextlib.ExitStack() as stack:
+            kept = [stack.enter_context(server.wire()) for _ in range(2)]
+            for wire in kept:
+                wire.send(LIVEZ)
+                self.assertEqual(wire.answer().status, 200)
+            server.process.send_signal(signal.SIGSTOP)
+            new = stack.enter_context(server.wire())
+            for wire in (new, kept[0]):
+                wire.send(LIVEZ)
+            server.process.send_signal(signal.SIGCONT)
+            self.assertEqual([wire.answer().status for wire in (kept[0], new)], [200, 200])
+            self.assertTrue(kept[1].at_end())
+
     def test_connections_kept_open_at_the_cap_give_way_to_new_ones(self) -> None:
         """A new one has less time left than one kept open, and was what gave way to the next new one."""
         server = self.serve(constants={'CONNECTIONS_MAX': 20})
