@@ -170,6 +170,7 @@ HEADERS_BYTES = 16_384          # bytes of a request's head; nginx sends less th
 HEADERS_MAX = 64                # header lines a request
 HEADER_SECONDS = 10.0           # for the whole head, from its first byte: slowloris is cut here, however it dribbles
 IDLE_SECONDS = 75.0             # keep-alive; longer than the 30 s of the shipped nginx.conf, so nginx closes first
+HALF_MS = 100                   # from a request to its client's FIN, if that ends no more than what the client sends
 SEND_SECONDS = 30.0             # for a client to take in what it is sent, each 64 KiB of it
 DRAIN_SECONDS = 8.0             # after SIGTERM; below TimeoutStopSec=10 of the shipped unit
 LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their way on kept-alive connections
@@ -359,8 +360,8 @@ class Line(NamedTuple):
 class Scan(NamedTuple):
     """What an answer cost: bytes read (uncompressed), files opened, lines given, and why it stopped.
 
-    stop: 'complete' (all that was asked for), 'limit' (PAGE_BYTES, or LINES_MAX with context), or 'deadline'
-    (SCAN_SECONDS).
+    stop: 'complete' (all that was asked for), 'limit' (PAGE_BYTES, or LINES_MAX with context), 'deadline'
+    (SCAN_SECONDS), or 'gone' (the client).
     """
 
     bytes: int
@@ -1267,7 +1268,7 @@ class Catalogue:
 class Budget:
     """What a request may still spend: wall time, as long as its client is there. It counts what was read.
 
-    `stop` says how it ended: 'complete' until the deadline has passed or the client has gone, then 'deadline'; 'limit'
+    `stop` says how it ended: 'complete' until the time has passed, 'deadline', or the client has gone, 'gone'; 'limit'
     where the page was full before.
     """
 
@@ -1281,9 +1282,11 @@ class Budget:
     def spend(self, count: int) -> bool:
         """Note `count` bytes as read. False once the scan has to end, and ever after."""
         self.bytes += count
-        if time.monotonic() > self._deadline or self._gone():
+        if time.monotonic() > self._deadline:
             self.stop = "deadline"
-        return self.stop != "deadline"
+        elif self._gone():
+            self.stop = "gone"
+        return self.stop in ("complete", "limit")
 
     def left(self) -> float:
         """Seconds to the deadline, a little more than none."""
@@ -5106,7 +5109,7 @@ class Request(NamedTuple):
     """A request as the handlers see it, from the embedded server, from WSGI or from `get`.
 
     `path` is decoded, `query` is not; header names are lower case. `local`: it came over a unix socket or in-process,
-    where no browser can have sent it but through a proxy. `gone` tells whether the client has hung up.
+    where no browser can have sent it but through a proxy. `gone(streams)` is has_hung_up().
     """
 
     method: str
@@ -5115,10 +5118,29 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     peer: str
     local: bool
-    gone: Callable[[], bool] = lambda: False
+    gone: Callable[[bool], bool] = lambda streams: False
     chunks: bool = True         # whether the client knows chunked transfer coding: HTTP/1.0 does not
     threaded: bool = True       # whether the server has a thread for a stream
     token: Token | None = None  # that it presented
+
+
+def has_hung_up(sock: socket.socket, streams: bool) -> bool:
+    """Whether a client waits for an answer no more. One that only has no more to send, as `nc -N`, still waits for one
+    that ends, but for none that `streams`. Over TCP a FIN is all that is seen of either, unless something is sent:
+    who closed within HALF_MS of the request waits, who did later was interrupted."""
+    try:
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)           # recv() sees what was sent before that, and no end
+        events = sum(found for _, found in poll.poll(0))
+        if streams or not events & select.POLLRDHUP or events & (select.POLLHUP | select.POLLERR):
+            return bool(events)
+        if sock.family == socket.AF_UNIX:               # where a close is also a POLLHUP
+            return False
+        # tcp_info's last_data_recv and last_ack_recv, in ms since then: the latter was the FIN
+        asked, closed = struct.unpack_from("2I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60), 52)
+        return bool(asked > closed + HALF_MS)
+    except (ValueError, OSError):                       # closed
+        return True
 
 
 def client_address(peer: str, headers: Mapping[str, str]) -> str:
@@ -5733,7 +5755,7 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
 
 def read_log(site: Site, request: Request, name: str, args: Args) -> Page:
     """A page of a log's lines. Raises Problem."""
-    budget = Budget(gone=request.gone)
+    budget = Budget(gone=partial(request.gone, args.get("follow", False)))
     hide = hiding(site, request)
     criteria = criteria_of(site, args, hide)
     unit = site.journals.get(name)
@@ -5810,7 +5832,7 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
             return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
     if name not in site.journals:
         site.catalogue.find(name)       # or each name that there is not would leave a watch behind
-    pages = follow(read, site.watch(name), lambda: request.gone() or site.stopping.is_set())
+    pages = follow(read, site.watch(name), lambda: request.gone(True) or site.stopping.is_set())
     first = next(pages, None)
     if isinstance(first, Problem) and "oldest" not in first.members:
         raise first             # a lost place would be the end to a browser that comes back: it is told, and goes on
@@ -6443,15 +6465,6 @@ class Connection:
         """Let the client be silent for that long."""
         self.since, self.deadline = now, now + seconds
 
-    def is_gone(self) -> bool:
-        """Whether the client has hung up, asked by a worker in the midst of a scan."""
-        try:
-            poll = select.poll()
-            poll.register(self.sock, select.POLLRDHUP)      # recv() sees what was sent before that, and no end
-            return bool(poll.poll(0))
-        except ValueError:              # closed
-            return True
-
 
 class Server:
     """An HTTP/1.1 server. One thread has all connections that wait for a request, or are slow to take an answer, so
@@ -6696,7 +6709,7 @@ class Server:
         """How many ms its client has had of the workers of late."""
         return self._spent[connection.owner] + 1000 * (now - connection.since)
 
-    def _is_gone(self, connection: Connection) -> bool:
+    def _is_gone(self, connection: Connection, streams: bool) -> bool:
         """Whether its client has hung up, asked by a worker at each block of a scan. It steps aside there for requests
         of clients who have had less of the workers, no longer than it has been at work since the last time."""
         now = time.monotonic()
@@ -6708,7 +6721,7 @@ class Server:
                                 for other in tuple(self._running)):
             time.sleep(STEP_SECONDS)
             now = time.monotonic()
-        gone = connection.is_gone()
+        gone = has_hung_up(connection.sock, streams)
         connection.aside = 0.0 if gone else now     # who is gone once is gone whenever it is asked
         return gone
 

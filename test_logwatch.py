@@ -4489,19 +4489,36 @@ class Scans(Case):
             self.assertIn('app.log.1.gz', notes, 'what was not searched to its end is named')
 
     def test_a_client_that_hangs_up_stops_its_scan(self) -> None:
+        """By RST, and as curl that is interrupted, by FIN."""
         big = scratch()
         block = (self.root / 'app.log').read_bytes()[:1 << 20]
         with (big / 'app.log').open('wb') as log:
             for _ in range(150):
                 log.write(block)
-        server = self.serve(root=big, constants={'SCAN_SECONDS': 60.0})
-        wire = server.wire()
-        wire.send(head_bytes('/logs/app?level=emerg'))
-        until(lambda: server.cpu_seconds() > 0.5, 'the scan to run')
-        wire.vanish()
-        used = server.cpu_seconds()
-        until(lambda: self.idle(server), 'the scan to stop', 5)
-        self.assertLess(server.cpu_seconds() - used, 1.0)
+        for listen, hang_up in (('127.0.0.1:0', Wire.vanish), ('127.0.0.1:0', Wire.close),
+                                (f'unix:{big}/http.sock', Wire.close)):
+            with self.subTest(listen, hang_up=hang_up.__name__):
+                server = self.serve(root=big, listen=listen, constants={'SCAN_SECONDS': 60.0})
+                wire = server.wire()
+                wire.send(head_bytes('/logs/app?level=emerg'))
+                until(lambda server=server: server.cpu_seconds() > 0.5, 'the scan to run')      # type: ignore[misc]
+                hang_up(wire)
+                used = server.cpu_seconds()
+                until(lambda server=server: self.idle(server), 'the scan to stop', 5)   # type: ignore[misc]
+                self.assertLess(server.cpu_seconds() - used, 1.0)
+
+    def test_a_client_that_has_no_more_to_send_gets_its_answer(self) -> None:
+        """As of `nc -N`: it was told of a deadline after 131 kB. Who does so in the midst of it is taken for gone."""
+        root = plant(scratch(), {'app.log': (self.root / 'app.log').read_bytes()[:10 << 20]})
+        for listen, pause, stop in (('127.0.0.1:0', 0.0, 'complete'), (f'unix:{scratch()}/http.sock', 0.3, 'complete'),
+                                    ('127.0.0.1:0', 0.3, 'gone')):
+            with self.subTest(listen, pause=pause):
+                server = self.serve(root=root, listen=listen)
+                with server.wire() as wire:
+                    wire.send(head_bytes('/logs/app?level=emerg'))
+                    time.sleep(pause)       # the time that tells it from one that was interrupted
+                    wire.socket.shutdown(socket.SHUT_WR)
+                    self.assertTrue(wire.answer().headers['Logwatch-Scan'].endswith(f'stop={stop}'))
 
     def idle(self, server: Server) -> bool:
         before = server.cpu_seconds()
@@ -9628,19 +9645,19 @@ class OneAmongOthers(Case):
             with self.subTest(len(running)), mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0):
                 server._running, scan.aside = set(running), 0.0
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                    asked = pool.submit(server._is_gone, scan)
+                    asked = pool.submit(server._is_gone, scan, False)
                     if ended:
                         with self.assertRaises(TimeoutError):
                             asked.result(0.2)
                         server._running.discard(short)
                     self.assertFalse(asked.result(20))
         server._running, scan.aside = {scan, short}, 0.0
-        self.assertFalse(server._is_gone(scan), 'whoever keeps coming, it goes on')
+        self.assertFalse(server._is_gone(scan, False), 'whoever keeps coming, it goes on')
         short.aside = 0.0
-        self.assertFalse(server._is_gone(short), 'who has had less goes first')
+        self.assertFalse(server._is_gone(short, False), 'who has had less goes first')
         pairs[0][1].close()
         scan.aside = 0.0
-        self.assertEqual([server._is_gone(scan) for _ in range(3)], [True] * 3)
+        self.assertEqual([server._is_gone(scan, False) for _ in range(3)], [True] * 3)
 
     def test_a_scan_comes_to_its_end_beside_any_number_of_short_requests(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 200), 'big.log': numbered(1, 60000, 'x' * 60)})
