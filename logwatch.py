@@ -5120,7 +5120,7 @@ class Request(NamedTuple):
     local: bool
     gone: Callable[[bool], bool] = lambda streams: False
     chunks: bool = True         # whether the client knows chunked transfer coding: HTTP/1.0 does not
-    threaded: bool = True       # whether the server has a thread for a stream
+    threaded: bool = True       # whether the server has a thread for a stream, and tells when nobody reads it
     token: Token | None = None  # that it presented
 
 
@@ -5507,7 +5507,7 @@ def survey_of(recall: Recall, log: Log) -> Survey:
 class Site:
     """What outlives a request: the configuration, and what is remembered of the files and of the host."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, streams: int = FOLLOWERS_MAX) -> None:
         self.config = config
         self.catalogue = Catalogue(config)
         units = {name: where.removeprefix("journal:") for name, where in config.log if where.startswith("journal:")}
@@ -5529,7 +5529,8 @@ class Site:
         self._verdict_until = 0.0
         self._lock = threading.Lock()
         self.watch = functools.lru_cache(maxsize=2 * FOLLOWERS_MAX)(lambda name: Watch(partial(self._look, name, [])))
-        self.streams = threading.BoundedSemaphore(FOLLOWERS_MAX)
+        self.streams_max = streams
+        self.streams = threading.BoundedSemaphore(streams)
         # A client's streams read as few at a time as its other requests do, or they would be the way round that.
         self.turn = functools.lru_cache(maxsize=PEERS_MAX)(lambda owner: threading.Semaphore(WORKERS_SHARE))
         self.stopping = threading.Event()
@@ -5837,7 +5838,7 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     if isinstance(first, Problem) and "oldest" not in first.members:
         raise first             # a lost place would be the end to a browser that comes back: it is told, and goes on
     if not site.streams.acquire(blocking=False):
-        raise Problem(503, f"{FOLLOWERS_MAX} streams are open already", retry=5)
+        raise Problem(503, f"{site.streams_max} streams are open already", retry=5)
     # A stream would take the only worker of a server without threads: one batch, and come back for the next.
     rest = pages if request.threaded else itertools.islice(pages, int(isinstance(first, Problem)))
     headers = [("X-Accel-Buffering", "no")]             # Nginx would hold back lines until a buffer is full
@@ -6081,8 +6082,11 @@ def request_of_environ(environ: Mapping[str, Any]) -> Request:
     peer = str(environ.get("REMOTE_ADDR") or "unix")
     # PEP 3333 hands the decoded path as if it were Latin-1.
     path = str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace") or "/"
+    sock = environ.get("gunicorn.socket")       # without it, a follower of a quiet log would keep its thread for ever
+    gone = partial(has_hung_up, sock) if sock else lambda streams: False
     return Request(str(environ["REQUEST_METHOD"]), path, str(environ.get("QUERY_STRING", "")), headers,
-                   client_address(peer, headers), peer == "unix", threaded=bool(environ.get("wsgi.multithread")))
+                   client_address(peer, headers), peer == "unix", gone,
+                   threaded=bool(sock and environ.get("wsgi.multithread")))
 
 
 def method_problem(method: str) -> Problem:
@@ -6100,8 +6104,8 @@ def close_body(body: bytes | Iterable[bytes]) -> None:
 class Application:
     """Requests in, responses out; and a PEP 3333 callable of the same."""
 
-    def __init__(self, config: Config) -> None:
-        self.site = Site(config)
+    def __init__(self, config: Config, streams: int = FOLLOWERS_MAX) -> None:
+        self.site = Site(config, streams)
         self.site.index = index_text(config.listen)
         self._requests = Throttle(config.rate, 2 * config.rate) if config.rate else None
         self._failures = Throttle(FAILURES_RATE, FAILURES_BURST)
@@ -6193,8 +6197,10 @@ class Application:
 
 @functools.cache
 def default_application() -> Application:
-    """The application that the environment and /etc/logwatch.ini configure, made at the first request."""
-    return Application(load_config({}, os.environ))
+    """The application that the environment and /etc/logwatch.ini configure, made at the first request. Each stream has
+    one of the server's threads, which do not tell how many they are: as many as `workers`, it is taken."""
+    config = load_config({}, os.environ)
+    return Application(config, max(1, config.workers // 2))
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:

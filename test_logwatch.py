@@ -1142,7 +1142,7 @@ class Gunicorn:
 
     def stop(self) -> None:
         """At once: SIGTERM would wait for streams."""
-        workers = children_of(self.process.pid)
+        workers = [] if self.process.poll() is not None else children_of(self.process.pid)
         self.process.terminate()
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
@@ -5420,6 +5420,35 @@ class FollowersAndTheServer(Case):
             self.assertEqual(stream.numbers(), list(range(first, 21 if first == 1 else first + 5)))
             last = stream.last_id()
         self.assertEqual(gunicorn.get('/logs/app?n=1').status, 200)
+
+    @requires('gunicorn')
+    def test_under_gunicorn_followers_leave_threads_for_others_and_who_hangs_up_has_none(self) -> None:
+        """Eight of a quiet log had all threads for an hour, with nobody there any more, and SIGTERM took 30 s."""
+        gunicorn = Gunicorn(self.planted(), '-k', 'gthread', '--threads', '8')
+        self.addCleanup(gunicorn.stop)
+        for _ in range(3):
+            streams: list[Follower] = []
+            until(lambda streams=streams: self.join(gunicorn, streams) == 4, 'four places', 8)  # type: ignore[misc]
+            with Follower(gunicorn.socket, '/logs/app?follow=1&n=1') as fifth:
+                self.assertEqual((fifth.status, fifth.headers['Retry-After']), (503, '5'))
+                until(lambda fifth=fifth: fifth.ended, 'the reason')        # type: ignore[misc]
+                self.assertIn(b'4 streams are open already', fifth.data)
+            self.assertTrue(answers_livez(gunicorn.socket))
+            for stream in streams:
+                stream.close()
+        began = time.monotonic()
+        gunicorn.process.terminate()
+        gunicorn.process.wait(PATIENCE)
+        self.assertLess(time.monotonic() - began, 5)
+
+    def join(self, gunicorn: Gunicorn, streams: list[Follower]) -> int:
+        """Begin one more stream, if there is a place for it; how many there are then."""
+        stream = Follower(gunicorn.socket, '/logs/app?follow=1&n=1')
+        if stream.status == 200:
+            streams.append(stream)
+        else:
+            stream.close()
+        return len(streams)
 
     @requires('gunicorn')
     def test_under_gunicorns_threads_it_streams(self) -> None:
