@@ -5096,11 +5096,13 @@ class Throttle:
 
 @functools.lru_cache(maxsize=PEERS_MAX)
 def peer_key(address: str) -> str:
-    """Return what a peer is limited by: its IPv4 address, its IPv6 /64 (what one customer has), else the text."""
+    """Return what a peer is limited by: its IPv4 address, also as IPv6 has it, its IPv6 /64 (what one customer has),
+    else the text."""
     try:
-        return ipaddress.ip_address(address.partition("%")[0]).packed[:8].hex()
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
+    return (getattr(found, "ipv4_mapped", None) or found).packed[:8].hex()
 
 # --------------------------------------------------------------------------------------------------------------------
 # HTTP: request, response, negotiation, problem documents

@@ -9101,6 +9101,12 @@ class Throttles(Case):
         self.assertEqual(logwatch.peer_key('fe80::1%eth0'), logwatch.peer_key('fe80::2'))
         self.assertEqual(logwatch.peer_key('unix'), 'unix')
 
+    def test_ipv4_clients_in_the_form_of_ipv6_are_as_many_as_they_are(self) -> None:
+        """As Nginx has them with ipv6only=off, and gunicorn on [::]: one of them took the share of all."""
+        application = make_application('--rate', '1', '--log-root', str(scratch()))
+        asked = [call(application, '/logs', {'X-Forwarded-For': f'{form}{address}'}).status
+                 for address in ('192.0.2.1', '198.51.100.9') for form in ('::ffff:', '', '::ffff:')]
+        self.assertEqual(asked, [200, 200, 429] * 2)
 
     def test_a_client_is_one_whatever_port_it_comes_from(self) -> None:
         for peer, headers, who in (
