@@ -5530,21 +5530,25 @@ class Site:
                             for name in ("logs", "errors", "error-lines")]
         self._verdict_until = 0.0
         self._lock = threading.Lock()
-        self.watch = functools.lru_cache(maxsize=2 * FOLLOWERS_MAX)(lambda name: Watch(partial(self._look, name, [])))
+        # Without self in it, or a site that a reload has replaced would hold itself, and what its host has open.
+        look = partial(self._look, self.catalogue, self.journals)
+        self.watch = functools.lru_cache(maxsize=2 * FOLLOWERS_MAX)(lambda name: Watch(partial(look, name, [])))
         self.streams_max = streams
         self.streams = threading.BoundedSemaphore(streams)
         # A client's streams read as few at a time as its other requests do, or they would be the way round that.
         self.turn = functools.lru_cache(maxsize=PEERS_MAX)(lambda owner: threading.Semaphore(WORKERS_SHARE))
         self.stopping = threading.Event()
 
-    def _look(self, name: str, followed: list[tuple[Log, object]]) -> object:
+    @staticmethod
+    def _look(catalogue: Catalogue, journals: Mapping[str, str], name: str,
+              followed: list[tuple[Log, object]]) -> object:
         """What changes with a log, looked at for followers; `followed` has the log, and what that was, of last time."""
         if followed and newest_state(followed[0][0]) == followed[0][1]:
             return followed[0][1]
         try:
-            if name in self.journals:
+            if name in journals:
                 return [os.stat(path).st_mtime_ns for path in journal_files("*.journal")]
-            log = self.catalogue.find(name)             # listed again only when something has changed
+            log = catalogue.find(name)                  # listed again only when something has changed
         except (Problem, OSError, MemoryError) as error:    # it may pass, and then something else has changed as well
             followed[:] = [(log, newest_state(log)) for log, _ in followed]
             return str(error)

@@ -2499,6 +2499,22 @@ class Signals(Case):
             server.get('/health')
         self.assertEqual(server.status('Threads'), before)
 
+    def test_a_reload_leaves_no_descriptor_behind(self) -> None:
+        """What the old site had of /proc stayed open until a garbage collection: 61 to 574, of LimitNOFILE=1024."""
+        server = Server('--workers', '1', root=plant(scratch(), {'app.log': 'x\n'}))
+        self.addCleanup(server.stop, 'configuration reread')
+        held = []
+        for count in range(1, 7):
+            for target in ('/metrics', '/health', '/logs', '/logs/app', '/logs/nope'):
+                with server.wire() as wire:
+                    wire.send(head_bytes(target))
+                    self.assertIn(b'HTTP/1.1 ', wire.file.readline())
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda count=count: server.stderr().count('reread') == count, 'the reload')  # type: ignore[misc]
+            self.assertEqual(server.get('/metrics').status, 200)
+            held.append(server.descriptors())
+        self.assertLess(max(held) - min(held), 18, held)        # as many as one scrape opens
+
     def test_sigint_ends_it_as_well(self) -> None:
         server = self.serve()
         server.process.send_signal(signal.SIGINT)
