@@ -148,6 +148,7 @@ FOLLOWERS_MAX = 32              # streams at the same time, each with a thread t
 FOLLOWERS_SHARE = 24            # of them, for one client
 FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
 PING_SECONDS = 15.0             # of silence, after which a stream that is not plain text says that it is alive
+REGEX_PAUSE = 1.0               # s between two reads of a stream for a regular expression: each starts a Python, 40 ms
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
 WATCH_SECONDS = 0.06            # between two looks at a followed log's files
 
@@ -2832,8 +2833,10 @@ def newest_state(log: Log) -> object:
     return states
 
 
-def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) -> Iterator[Page | Problem | None]:
-    """The page that read('') gives, then those behind it that hold lines, until FOLLOW_SECONDS have passed.
+def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool],
+           pause: float = 0.0) -> Iterator[Page | Problem | None]:
+    """The page that read('') gives, then those behind it that hold lines, until FOLLOW_SECONDS have passed; each is
+    read no sooner than `pause` seconds after the one before it.
 
     A Problem where lines are lost, or cannot be read for now, and the page behind it; None for each PING_SECONDS of
     silence.
@@ -2842,7 +2845,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
     heard = time.monotonic()
     place = trouble = ""
     while time.monotonic() < end and not gone():
-        version = watch.version
+        version, began = watch.version, time.monotonic()
         try:
             page = read(place)
         except Problem as problem:
@@ -2865,6 +2868,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool]) 
             if time.monotonic() >= heard + PING_SECONDS:
                 heard = time.monotonic()
                 yield None
+        time.sleep(max(0.0, began + pause - time.monotonic()))
 
 # --------------------------------------------------------------------------------------------------------------------
 # rotation: what logrotate will do to a log
@@ -5833,13 +5837,15 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     last = request.headers.get("last-event-id")         # of a browser that comes back: it wins over its first URL
     if last:
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
+    pause, batch = (REGEX_PAUSE, {"n": LINES_MAX}) if "re" in args else (0.0, {})   # all there is behind the first page
 
     def read(place: str) -> Page:
         with site.turn(peer_key(request.peer)):
-            return read_log(site, request, name, dict(args) | ({"after": parse_any_cursor(place)} if place else {}))
+            further = {"after": parse_any_cursor(place), **batch} if place else {}
+            return read_log(site, request, name, dict(args) | further)
     if name not in site.journals:
         site.catalogue.find(name)       # or each name that there is not would leave a watch behind
-    pages = follow(read, site.watch(name), lambda: request.gone(True) or site.stopping.is_set())
+    pages = follow(read, site.watch(name), lambda: request.gone(True) or site.stopping.is_set(), pause)
     first = next(pages, None)
     if isinstance(first, Problem) and "oldest" not in first.members:
         raise first             # a lost place would be the end to a browser that comes back: it is told, and goes on
