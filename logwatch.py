@@ -1201,6 +1201,10 @@ def is_text(root: str, file: File) -> bool:
 UNLISTED = (("journal",), ("private",))     # the journal, and what systemd closes to all but DynamicUser='s services
 
 
+NAMING = ("a log that --log does not name is called by its path below the log root, with - for / and without .log: "
+          "nginx/access.log is nginx-access; /logs lists them")
+
+
 class Catalogue:
     """The logs there are now. Listings are read at each request, contents only where a file has changed."""
 
@@ -1243,7 +1247,7 @@ class Catalogue:
             raise Problem(403, f"log {name}: {log.problem.reason}", log.problem.fix)
         if name in self._configured:
             raise Problem(404, f"log {name}: no file matches {dict(self.config.log)[name]!r} now")
-        raise Problem(404, f"there is no log {name!r}; /logs lists those there are")
+        raise Problem(404, f"there is no log {name!r}; /logs lists those there are", NAMING)
 
     def _discover(self) -> tuple[list[tuple[Pattern, Log]], list[Log]]:
         """The rotation sets below log_root, and a Log with a problem for each folder that is closed or too full."""
@@ -6084,7 +6088,8 @@ def find_route(request: Request) -> tuple[Route, dict[str, str]]:
     for route, pattern in PATHS:
         if match := pattern.fullmatch(request.path):
             return route, match.groupdict()
-    raise Problem(404, f"there is nothing at {shown(request.path)}; / lists what there is")
+    raise Problem(404, f"there is nothing at {shown(request.path)}; / lists what there is",
+                  NAMING if request.path.startswith("/logs/") else "")
 
 
 def request_of_environ(environ: Mapping[str, Any]) -> Request:
@@ -6169,7 +6174,9 @@ class Application:
             raise Problem(429, "too many wrong tokens", retry=wait)
         if header:
             write_stderr(f"logwatch: wrong token from {request.peer}\n")
-        raise Problem(401, "this needs a token" if not header else "this token is not known",
+        bare = header and header.partition(" ")[0].lower() not in ("bearer", "basic")
+        raise Problem(401, "Authorization has no Bearer before its token" if bare
+                      else "this token is not known" if header else "this needs a token",
                       "curl -H 'Authorization: Bearer TOKEN'; logwatch.py token NAME makes one",
                       [("WWW-Authenticate", 'Basic realm="logwatch", charset="UTF-8"'),
                        ("WWW-Authenticate", 'Bearer realm="logwatch"')])
@@ -6674,7 +6681,9 @@ class Server:
         request = request._replace(gone=partial(self._is_gone, connection))
         prepared = self.application.prepare(request)
         if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
-            prepared = problem_response(Problem(503, "too many requests or streams at once", retry=5))
+            what = (f"{FOLLOWERS_MAX} streams are open already, or {FOLLOWERS_SHARE} of yours" if prepared.streams
+                    else "too many requests at once")
+            prepared = problem_response(Problem(503, what, retry=5))
         connection.aside, connection.streams = started, isinstance(prepared, Call) and prepared.streams
         connection.keep = keep and not connection.streams and self._stop_at is None
         connection.sending = Sending(prepared, request.peer, f"{request.method} {request.path}", connection.keep,
@@ -7079,7 +7088,7 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
 def command_get(config: Config, reread: Reread, argument: str) -> int:
     """Print the body that a GET of URL-PATH has; a problem goes to stderr."""
     quoted_target = urllib.parse.quote(os.fsencode(argument), safe="/?&=%+:@,;!$'()*~")       # as a shell passes it
-    path, query = parse_target(quoted_target.encode())
+    path, query = parse_target(b"/" + quoted_target.encode().removeprefix(b"/"))
     response = Application(config).respond(
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300

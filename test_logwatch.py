@@ -2600,6 +2600,18 @@ class Catalogue(Case):
             with self.subTest(path):
                 self.assertEqual(call(application, f'/logs/{name}').text, f'{path}\n')
 
+    def test_who_asks_for_a_log_by_its_path_is_told_how_names_are_made(self) -> None:
+        application = make_application('--log-root', str(plant(scratch(), {'nginx/access.log': 'x\n'})))
+        fixes = set()
+        for path in ('/logs/nginx/access.log', '/logs//var/log/nginx/access.log', '/logs/nginx-access.log',
+                     '/logs/no/such.log', '/logs/nginx/access/raw'):
+            reply = call(application, path)
+            self.assertProblem(reply, 404)
+            fixes.add(reply.json().get('fix'))
+        self.assertEqual(len(fixes), 1, 'whatever there is')
+        self.assertIn('nginx/access.log is nginx-access', str(fixes))
+        self.assertNotIn('fix', call(application, '/nowhere').json())
+
     def test_the_folders_of_the_journal_and_of_private_services_are_passed_by_but_no_file_of_that_name(self) -> None:
         for number, files in enumerate(({'journal', 'private/app.log', 'nginx/journal/a.log'},
                                         {'private', 'journal/0123/a.log', 'private.log'})):
@@ -5358,7 +5370,7 @@ class FollowersAndTheServer(Case):
         server = self.serve(root=self.planted(), constants={'FOLLOWERS_MAX': 3})
         streams = [Follower(server.address, lines_url('app', follow=1), STREAM) for _ in range(3)]
         reply = server.get(lines_url('app', follow=1), STREAM)
-        self.assertProblem(reply, 503)
+        self.assertProblem(reply, 503, '3 streams')
         self.assertTrue(reply.headers['Retry-After'].isdigit())
         self.assertEqual(server.get('/logs/app?n=1').status, 200)
         streams.pop().close()
@@ -9241,6 +9253,12 @@ class TokensOverHttp(Case):
             self.assertNotIn(secret, said)
         self.assertIn('wrong token from 127.0.0.1', said)
 
+    def test_a_token_without_its_scheme_is_told_that(self) -> None:
+        for value, words_ in ((self.secrets['all'], 'Bearer'), (f'Token {self.secrets["all"]}', 'Bearer'),
+                              ('Bearer x', 'not known'), ('basic x', 'not known')):
+            with self.subTest(words_):
+                self.assertProblem(self.server.get('/logs', {'Authorization': value}), 401, words_)
+
     def test_two_authorization_headers_are_refused(self) -> None:
         with self.server.wire() as wire:
             wire.send(b'GET /logs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n'
@@ -9837,11 +9855,12 @@ class CommandLine(Case):
             with self.subTest(query):
                 done = run_program('get', f'/logs/app?n=1&{query}', '--log-root', str(root))
                 self.assertEqual((done.returncode, len(done.stdout.splitlines())), (0, 1), done.stderr)
-        for target in ('logs', '/logs/app?q=%zz', 'http://x/logs'):
+        for target, words_ in (('/logs/app?q=%zz', 'the request target'), ('http://x/logs', 'there is nothing at')):
             with self.subTest(target):
                 done = run_program('get', target, '--log-root', str(root))
                 self.assertEqual((done.returncode, done.stdout), (1, ''))
-                self.assertIn('the request target', done.stderr)
+                self.assertIn(words_, done.stderr)
+        self.assertEqual(*(run_program('get', target, '--log-root', str(root)).stdout for target in ('logs', '/logs')))
 
     def test_a_header_with_a_line_break_is_refused_under_o_as_well(self) -> None:
         """wsgiref's check is an assert, which -O takes away (CVE-2026-0865)."""
