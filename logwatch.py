@@ -1551,10 +1551,11 @@ def lines_of(block: Block, pick: Pick, most: int, newest: bool, hide: Hide | Non
 
 
 @functools.cache
-def secret_key(state_dir: str) -> bytes:
-    """A key that stays over restarts and that clients cannot know: fingerprints of lines must not let anybody test what
-    they guess of a masked line. A file in the state directory; without one made of the machine's id, as systemd makes
-    keys for applications, or, where an image has none yet, of the boot's id."""
+def secret_key(state_dir: str, hides: bool) -> bytes:
+    """A key that stays over restarts: a file in the state directory; without one made of the machine's id, as systemd
+    makes keys for applications, or, where an image has none yet, of the boot's id. Every local user knows these: where
+    something `hides` behind the key, it is this process's own instead. Fingerprints of lines must not let anybody test
+    what they guess of a masked line, nor pseudonyms be undone."""
     path = os.path.join(state_dir, "key")
     if state_dir and not os.path.exists(path):
         scratch = f"{path}.{os.getpid()}"       # an empty one, of a disk that was full, would be there for good
@@ -1564,7 +1565,8 @@ def secret_key(state_dir: str) -> bytes:
             os.link(scratch, path)
         with contextlib.suppress(OSError):
             os.unlink(scratch)
-    for source in ([path] if state_dir else []) + ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]:
+    known = [] if hides else ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]
+    for source in ([path] if state_dir else []) + known:
         with contextlib.suppress(OSError), open(source, "rb") as file:
             data = file.read(SECRET_BYTES)
             if len(data) == SECRET_BYTES:
@@ -5524,7 +5526,7 @@ class Site:
         discovered = not config.log and config.log_root == LOG_ROOT
         self.journals = {"journal": ""} if discovered else units        # name of a log: its unit, '' for all of it
         self.index = ""             # the text of /, made of ROUTES
-        self.key = secret_key(config.state_dir)
+        self.key = secret_key(config.state_dir, bool(config.tokens) or config.pseudonyms)
         self.host = Host(config.proc, config.sys, config.state_dir or None)
         self._health = Health(self.host, config.limits)
         self._verdict: Verdict | None = None
@@ -7089,7 +7091,7 @@ def command_get(config: Config, reread: Reread, argument: str) -> int:
     """Print the body that a GET of URL-PATH has; a problem goes to stderr."""
     quoted_target = urllib.parse.quote(os.fsencode(argument), safe="/?&=%+:@,;!$'()*~")       # as a shell passes it
     path, query = parse_target(b"/" + quoted_target.encode().removeprefix(b"/"))
-    response = Application(config).respond(
+    response = Application(config._replace(tokens=(), pseudonyms=False)).respond(   # nothing is hidden: see hiding()
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
     good = response.status < 300
     output = sys.stdout if good else sys.stderr

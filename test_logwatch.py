@@ -9587,9 +9587,27 @@ class MaskedAnswers(Case):
         found = call(self.reader, lines_url('app', q=shown.pop().decode()))
         self.assertEqual(len(found.body.splitlines()), 2, 'a pseudonym can be searched for')
 
-    def test_pseudonyms_stay_over_a_restart(self) -> None:
-        again = make_application('--log-root', str(self.root), '--pseudonyms', 'yes')
-        self.assertEqual(call(self.reader, '/logs/app').body, call(again, '/logs/app').body)
+    def test_pseudonyms_and_cursors_stay_over_a_restart_by_a_key_that_no_other_user_can_read(self) -> None:
+        """/etc/machine-id can be read by all: with a key made of it a local user undid pseudonyms, and tested what he
+        guessed of a masked line by its cursor. Where there is no state directory, the key ends with the process."""
+        home = plant(scratch(), {'logwatch.ini': ini_tokens(ops=(SECRET, 'logs'))})
+        self.addCleanup(logwatch.secret_key.cache_clear)
+
+        def answers(flags: dict[str, list[str]], path: str) -> int:
+            """How many there are of starts of the same."""
+            found = set()
+            for _ in range(2):
+                logwatch.secret_key.cache_clear()
+                config = logwatch.load_config({'log-root': [str(self.root)], **flags}, {}, path)
+                application = logwatch.Application(config)
+                found.add(call(application, '/logs/app?format=json', bearer(SECRET)).text)
+            return len(found)
+
+        for flags, path, hides in ((dict[str, list[str]](), '', False), ({'pseudonyms': ['yes']}, '', True),
+                                   ({}, f'{home}/logwatch.ini', True)):
+            with self.subTest(flags, path=path):
+                self.assertEqual(answers(flags, path), 1 + hides)
+                self.assertEqual(answers({**flags, 'state-dir': [str(scratch())]}, path), 1)
 
     def test_the_journals_lines_go_through_the_same_door(self) -> None:
         """What journalctl prints is masked before it is searched; here from a stand-in that prints known entries."""
@@ -9861,6 +9879,13 @@ class CommandLine(Case):
                 self.assertEqual((done.returncode, done.stdout), (1, ''))
                 self.assertIn(words_, done.stderr)
         self.assertEqual(*(run_program('get', target, '--log-root', str(root)).stdout for target in ('logs', '/logs')))
+
+    def test_get_pages_where_there_are_tokens_and_no_state_directory(self) -> None:
+        home = plant(scratch(), {'logwatch.ini': ini_tokens(ops=('x' * 43, 'logs')), 'log/app.log': numbered(1, 9)})
+        options = ('--config', f'{home}/logwatch.ini', '--log-root', f'{home}/log')
+        page = json.loads(run_program('get', '/logs/app?n=3&format=json', *options).stdout)
+        page = json.loads(run_program('get', f'logs/app{page["prev"]}', *options).stdout)
+        self.assertEqual([entry['message'].split()[-1] for entry in page['entries']], words('4 5 6'))
 
     def test_a_header_with_a_line_break_is_refused_under_o_as_well(self) -> None:
         """wsgiref's check is an assert, which -O takes away (CVE-2026-0865)."""
@@ -11442,21 +11467,21 @@ class AttackedIdentity(Case):
         for user in folders:
             logwatch.secret_key.cache_clear()
             self.addCleanup(logwatch.secret_key.cache_clear)
-            first = logwatch.secret_key(user)
+            first = logwatch.secret_key(user, True)
             logwatch.secret_key.cache_clear()
-            self.assertEqual(logwatch.secret_key(user), first, 'it stays over a restart')
+            self.assertEqual(logwatch.secret_key(user, True), first, 'it stays over a restart')
             self.assertEqual({path.stat().st_mode & 0o777 for path in Path(user).iterdir()}, {0o600})
-        self.assertEqual(len({logwatch.secret_key(folder) for folder in folders}), 2)
+        self.assertEqual(len({logwatch.secret_key(folder, True) for folder in folders}), 2)
         full = scratch()        # what a full disk left, an empty file, stood in for the key ever after
         done = subprocess.run([sys.executable, '-I', '-c', 'import resource, sys; sys.path.insert(0, sys.argv[1])\n'
                                'import logwatch; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n'
-                               'logwatch.secret_key(sys.argv[2])', str(HERE), str(full)], check=False)
+                               'logwatch.secret_key(sys.argv[2], True)', str(HERE), str(full)], check=False)
         self.assertEqual((done.returncode, list(full.iterdir())), (0, []))
         nothing = []
         for _ in range(2):
             logwatch.secret_key.cache_clear()
             with mock.patch('builtins.open', side_effect=FileNotFoundError(2, 'gone')):
-                nothing.append(logwatch.secret_key(''))
+                nothing.append(logwatch.secret_key('', False))
         self.assertEqual(len(set(nothing)), 2, 'no constant stands in for a key')
 
 
