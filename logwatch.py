@@ -171,7 +171,6 @@ HEADERS_BYTES = 16_384          # bytes of a request's head; nginx sends less th
 HEADERS_MAX = 64                # header lines a request
 HEADER_SECONDS = 10.0           # for the whole head, from its first byte: slowloris is cut here, however it dribbles
 IDLE_SECONDS = 75.0             # keep-alive; longer than the 30 s of the shipped nginx.conf, so nginx closes first
-HALF_MS = 100                   # from a request to its client's FIN, if that ends no more than what the client sends
 SEND_SECONDS = 30.0             # for a client to take in what it is sent, each 64 KiB of it
 DRAIN_SECONDS = 8.0             # after SIGTERM; below TimeoutStopSec=10 of the shipped unit
 LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their way on kept-alive connections
@@ -5137,21 +5136,15 @@ class Request(NamedTuple):
 
 
 def has_hung_up(sock: socket.socket, streams: bool) -> bool:
-    """Whether a client waits for an answer no more. One that only has no more to send, as `nc -N`, still waits for one
-    that ends, but for none that `streams`. Over TCP a FIN is all that is seen of either, unless something is sent:
-    who closed within HALF_MS of the request waits, who did later was interrupted."""
+    """Whether a client waits for an answer no more. Over a unix socket one that only has no more to send is told from
+    that: it still waits for an answer that ends, but for none that `streams`. Over TCP a FIN is all that is seen."""
     try:
         poll = select.poll()
         poll.register(sock, select.POLLRDHUP)           # recv() sees what was sent before that, and no end
         events = sum(found for _, found in poll.poll(0))
-        if streams or not events & select.POLLRDHUP or events & (select.POLLHUP | select.POLLERR):
-            return bool(events)
-        if sock.family == socket.AF_UNIX:               # where a close is also a POLLHUP
-            return False
-        # tcp_info's last_data_recv and last_ack_recv, in ms since then: the latter was the FIN
-        asked, closed = struct.unpack_from("2I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60), 52)
-        return bool(asked > closed + HALF_MS)
-    except (ValueError, OSError):                       # closed
+        waits = sock.family == socket.AF_UNIX and events == select.POLLRDHUP and not streams
+        return bool(events) and not waits
+    except ValueError:                                  # closed
         return True
 
 
