@@ -1798,11 +1798,15 @@ def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[obje
                        lambda offset, tail: mark._replace(prior=offset, prior_tail=tail))
     active = stream.active()
     for index in range(mark.number, len(stream.files)):
-        source = skip_unreadable(stream, index, found)
-        window = query.window(stream, index) if source else None
-        if source and window:
+        source = skip_unreadable(stream, index, found) if stream.budget.stop == "complete" else None
+        if not source:
+            continue
+        place = stream.start(index).at
+        if mark.number < index <= active:       # no line, but the files before this one are done
+            yield Block(0, b"", b""), Mark(index, 0, b""), place
+        window = query.window(stream, index)
+        if window:
             start = max(window[0], mark.offset if index == mark.number else 0)
-            place = stream.start(index).at
             for block in forward(source, start, stream.budget, window[1], query.margin):
                 yield block, behind(index, block, index != active or isinstance(source, Packed)), place
 
@@ -1856,8 +1860,9 @@ def batches_before(source: Source, window: Window, query: Query, budget: Budget)
 
 
 def all_batches_before(stream: Stream, query: Query, place: Mark | None, found: Sequence[object]) -> Iterator[
-        tuple[int, Batch]]:
-    """The batches of lines before a place, or of the stream, the last ones first, with the index of their file."""
+        tuple[int, Batch | None]]:
+    """The batches of lines before a place, or of the stream, the last ones first, with the index of their file; None
+    behind the last one of a file that is done."""
     for index in range(place.number if place else stream.active(), -1, -1):
         source = skip_unreadable(stream, index, found)
         start, end = (query.window(stream, index) if source else None) or (0, 0)
@@ -1865,6 +1870,10 @@ def all_batches_before(stream: Stream, query: Query, place: Mark | None, found: 
             end = place.offset if end is None else min(end, place.offset)
         for batch in batches_before(source, (start, end), query, stream.budget) if source and end != 0 else ():
             yield index, batch
+        if stream.budget.stop != "complete":
+            return
+        if source:
+            yield index, None
 
 
 def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequence[Found], Mark | None, Mark]:
@@ -1873,7 +1882,11 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
     found: collections.deque[Found] = collections.deque()
     size = 0
     first = last = place
-    for index, (lines, head, tail) in all_batches_before(stream, query, place, found):
+    for index, batch in all_batches_before(stream, query, place, found):
+        if not batch:
+            first = Mark(index, 0, b"")
+            continue
+        lines, head, tail = batch
         base = stream.start(index)
         if not last:
             end = behind(index, tail, index != stream.active() or isinstance(stream.source(index), Packed))
@@ -1888,7 +1901,8 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
             if len(found) == query.n:
                 return found, first if index or line.start else None, last
         first = Mark(index, head.offset, head.before[-TAIL_BYTES:])
-    return found, first if stream.budget.stop != "complete" else None, last or stream.end()
+    last = last or stream.end()
+    return found, first or last if stream.budget.stop != "complete" else None, last
 
 
 def lines_around(source: Source, start: int, end: int, query: Query, newest: bool) -> list[Line]:
@@ -2201,9 +2215,10 @@ def stamp_behind(source: Source, offset: int, time_of: TimeOf) -> float | None:
     return None
 
 
-def narrow(source: Plain, low: int, high: int, is_early: Callable[[float], bool], time_of: TimeOf) -> tuple[int, int]:
-    """The two places, PROBE_BYTES apart at the most, between which the stamps stop being early."""
-    while high - low > PROBE_BYTES:
+def narrow(source: Plain, low: int, high: int, is_early: Callable[[float], bool], time_of: TimeOf,
+           budget: Budget) -> tuple[int, int]:
+    """The two places, PROBE_BYTES apart at the most while there is time, between which the stamps stop being early."""
+    while high - low > PROBE_BYTES and budget.stop == "complete":
         middle = (low + high) // 2
         stamp = stamp_behind(source, middle, time_of)
         low, high = (middle, high) if stamp is not None and is_early(stamp) else (low, middle)
@@ -2212,19 +2227,24 @@ def narrow(source: Plain, low: int, high: int, is_early: Callable[[float], bool]
 
 def find_range(source: Plain, since: float, until: float, time_of: TimeOf, budget: Budget) -> Window:
     """Where in a file the lines of a time are: by bisection between two of SAMPLES places, so that a stretch out of
-    order, because a clock was set, is found if it is no shorter than a sample's."""
+    order, because a clock was set, is found if it is no shorter than a sample's. All of the file where looking at these
+    takes more than half of the time that is left: the rest is for its lines, so that each answer gets on."""
     step = max(PROBE_BYTES, source.size // SAMPLES)
-    places = [(at, stamp_behind(source, at, time_of)) for at in range(0, source.size, step)]
-    known = [(0, -math.inf), *((at, stamp) for at, stamp in places if stamp is not None), (source.size, math.inf)]
-    start, end = 0, source.size
+    start, end, known, reserve = 0, source.size, [(0, -math.inf)], budget.left() / 2
+    for at in range(0, source.size, step):
+        if budget.stop != "complete" or budget.left() < reserve:
+            return start, end
+        stamp = stamp_behind(source, at, time_of)
+        known += [(at, stamp)] if stamp is not None else []
+    known.append((source.size, math.inf))
     if since > -math.inf:
         late = next(index for index, (_, stamp) in enumerate(known) if stamp >= since)
         low, high = known[late - 1][0], known[late][0]
-        start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of)[0], budget)
+        start = line_start(source, narrow(source, low, high, lambda stamp: stamp < since, time_of, budget)[0], budget)
     if until < math.inf:
         early = max(index for index, (_, stamp) in enumerate(known) if stamp <= until)
         low, high = known[early][0], known[early + 1][0]
-        high = narrow(source, low, high, lambda stamp: stamp <= until, time_of)[1]
+        high = narrow(source, low, high, lambda stamp: stamp <= until, time_of, budget)[1]
         end, _ = line_end(source, min(source.size, high + PROBE_BYTES), b"", budget, None)
     return start, end
 

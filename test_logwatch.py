@@ -4516,6 +4516,47 @@ class Scans(Case):
         if len(found) < 21:
             self.assertIn('app.log.1.gz', notes, 'what was not searched to its end is named')
 
+    def test_partial_answers_by_time_end_in_time_and_add_up(self) -> None:
+        """Twelve days of mostly empty lines, so that places of each file have no stamp; the time is up after so many
+        reads, wherever that is."""
+        small = {**SMALL, 'PROBE_BYTES': 1024, 'SNIFF_BYTES': 256}
+        root, day, spend, reads, most = scratch(), 86400, logwatch.Budget.spend, 0, 10 ** 9
+        for number in range(12):
+            path = root / ('app.log' if number == 11 else f'app.log.{11 - number}')
+            first, last = (f'{STAMPS["rfc3339"](NOON + number * day + part * 60)}needle {2 * number + part}\n'
+                           for part in (0, 1))
+            path.write_text(first + '\n' * 2500 + last)
+            os.utime(path, (NOON + number * day + 60,) * 2)
+
+        def counted(budget: logwatch.Budget, count: int) -> bool:
+            nonlocal reads
+            reads += 1
+            if reads > most:
+                budget.stop = 'deadline'
+            return spend(budget, count)
+
+        pager = Pager(root)
+        begin = pager.page(q='needle 0')['entries'][0]['cursor']
+        for since, until_, expected in ((-9, 99, range(24)), (-9, 4, range(9)), (8.5, 99, range(18, 24)),
+                                        (4.5, 5.5, range(10, 12)), (-9, -1, range(0))):
+            limits = {'since': f'@{NOON + since * day}', 'until': f'@{NOON + until_ * day}', 'q': 'needle'}
+            for most in (40, 47, 61, 10 ** 9):
+                for relation, name in (('prev', 'before'), ('next', 'after')):
+                    place, found, pages = {name: begin} if name == 'after' else {}, [-1], 0
+                    document: dict[str, Any] = {}
+                    with self.subTest(since=since, until=until_, most=most, name=name), \
+                            mock.patch.dict(vars(logwatch), small), \
+                            mock.patch.object(logwatch.Budget, 'spend', counted):
+                        while not pages or place[name] and (name == 'before' or document['scan']['stop'] == 'deadline'):
+                            reads, pages = 0, pages + 1
+                            document = pager.page(**limits, **place)
+                            found += pager.numbers(document)
+                            place = {name: pager.cursor(document, relation)}
+                            self.assertLess(reads, most + 20)
+                            self.assertLess(pages, 40, 'it never ends')
+                        self.assertEqual(sorted(found)[1:], [row for row in expected if row or name == 'before'])
+        self.assertEqual(pages, 1)
+
     def test_a_client_that_hangs_up_stops_its_scan(self) -> None:
         """By RST, and as curl that is interrupted, by FIN."""
         big = scratch()
