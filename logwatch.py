@@ -117,6 +117,7 @@ RACE_SECONDS = 0.02             # before it does
 NEW_SECONDS = 0.1               # that a new file may be closed to us: logrotate makes it, then gives it its rights
 LINKS_MAX = 8                   # symbolic links on the way to the folder that logs are below
 DEPTH_MAX = 12                  # folders below folders that discovery goes down
+NAME_CHARACTERS = 100           # of a log's name: each of its series, up to 60, repeats it; of 3 kB all were 147 MB
 FILES_MAX = 20_000              # directory entries that a listing looks at; a tree beyond that wants a narrower --log
 NAMES_EACH = 5                  # of entries that it has no use for: as many cost what one costs that it has
 LOOK_SECONDS = 0.5              # for logs that a listing missed, and again for what files hold; the rest is believed
@@ -1116,10 +1117,17 @@ def list_set(pattern: Pattern) -> Log:
     return Log(pattern.name, pattern.root, finished(files), next(iter(listing.shut.values()), None))
 
 
+def told_apart(name: str, parts: Sequence[str]) -> str:
+    """A name that no other log can have, made of one that others could."""
+    return f"{name}~{hashlib.blake2b(os.fsencode('/'.join(parts)), digest_size=8).hexdigest()}"
+
+
 def log_name(folders: Sequence[str], stem: str) -> str:
-    """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_'."""
+    """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_', and the end of a
+    long one a hash."""
     joined = "-".join((*folders, stem.removesuffix(".log"))).strip("-")
-    return re.sub(r"[^A-Za-z0-9._@:+-]", "_", joined).lstrip("._@:+-") or "log"      # '~': see discovered_patterns()
+    name = re.sub(r"[^A-Za-z0-9._@:+-]", "_", joined).lstrip("._@:+-") or "log"      # '~': see told_apart()
+    return name if len(name) <= NAME_CHARACTERS else told_apart(name[:NAME_CHARACTERS], (*folders, stem))
 
 
 @functools.lru_cache(maxsize=1)
@@ -1130,7 +1138,7 @@ def discovered_patterns(root: str, sets: tuple[tuple[str, ...], ...]) -> Mapping
     counts["journal"] += root == LOG_ROOT       # systemd's has that name
     for parts, name in names.items():
         if counts[name] > 1:        # none has it then: whom a token lets read one must not get the other
-            names[parts] += "~" + hashlib.blake2b(os.fsencode("/".join(parts)), digest_size=8).hexdigest()
+            names[parts] = told_apart(name, parts)
     return {parts: Pattern(name, root, tuple(map(glob.escape, parts[:-1])), glob.escape(parts[-1]))
             for parts, name in names.items()}
 

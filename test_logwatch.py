@@ -2643,6 +2643,21 @@ class Catalogue(Case):
         self.assertEqual(sorted(found[0].values()), sorted(f'{path}\n' for path in files))
         self.assertEqual(found[0], found[1])
 
+    def test_a_name_is_short_however_long_the_path_is(self) -> None:
+        """1000 logs with names of 3 kB, 50 statuses each, were 147 MB of /metrics, and 987 MB of memory."""
+        deep = '/'.join(letter * 250 for letter in 'abc')
+        root = plant(scratch(), {f'{deep}/{number}.log': f'{number}\n' for number in range(3)}
+                     | {'d' * 100 + '.log': 'd\n', 'e' * 101 + '.log': 'e\n'})
+        application = make_application('--log-root', str(root))
+        names = set(self.catalogue(application))
+        self.assertEqual((len(names), max(map(len, names))), (5, 117))
+        self.assertIn('d' * 100, names)
+        self.assertEqual({call(application, f'/logs/{name}').text for name in names}, {
+            '0\n', '1\n', '2\n', 'd\n', 'e\n'})
+        self.assertLess(len(call(application, '/metrics').body), 100_000)
+        plant(root, {'f.log': 'f\n'})
+        self.assertEqual(set(self.catalogue(application)), names | {'f'}, 'and it stays')
+
     def test_a_rotation_set_is_one_log_in_the_order_it_was_written(self) -> None:
         for names in ROTATIONS:
             with self.subTest(names):
