@@ -1123,11 +1123,12 @@ def told_apart(name: str, parts: Sequence[str]) -> str:
 
 
 def log_name(folders: Sequence[str], stem: str) -> str:
-    """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_', and the end of a
-    long one a hash."""
-    joined = "-".join((*folders, stem.removesuffix(".log"))).strip("-")
-    name = re.sub(r"[^A-Za-z0-9._@:+-]", "_", joined).lstrip("._@:+-") or "log"      # '~': see told_apart()
-    return name if len(name) <= NAME_CHARACTERS else told_apart(name[:NAME_CHARACTERS], (*folders, stem))
+    """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_'. Without a stem:
+    'nginx' for the folder. What loses its beginning or its end might be another's, and gets a hash."""
+    parts = (*folders, stem.removesuffix(".log")) if stem else folders
+    whole = re.sub(r"[^A-Za-z0-9._@:+-]", "_", "-".join(parts))
+    name = whole.lstrip("._@:+-")[:NAME_CHARACTERS]
+    return name if name and name == whole else told_apart(name or "log", (*folders, stem))
 
 
 @functools.lru_cache(maxsize=1)
@@ -1268,7 +1269,8 @@ class Catalogue:
                              for parts, found in listing.files if stat.S_ISREG(found.st_mode))
         patterns = discovered_patterns(root, tuple(sorted(sets)))
         logs = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
-        return logs, [Log(log_name(parts, ""), root, (), why) for parts, why in listing.shut.items()]
+        shut = [Log(log_name(parts, "") if parts else "log", root, (), why) for parts, why in listing.shut.items()]
+        return logs, shut
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)

@@ -2643,6 +2643,17 @@ class Catalogue(Case):
         self.assertEqual(sorted(found[0].values()), sorted(f'{path}\n' for path in files))
         self.assertEqual(found[0], found[1])
 
+    def test_no_odd_name_takes_that_of_another(self) -> None:
+        """`echo x > app/.log` by who may write there alone hid app.log: both were app~, and a hash."""
+        root = plant(scratch(), {'app.log': 'right\n'} | dict.fromkeys(
+            ('app/.log', 'app/-.log', 'app/--.log', '_/app.log', '-/.app.log', '@/app.log', 'ß/app.log'), 'odd\n'))
+        application = make_application('--log-root', str(root))
+        self.assertEqual(len(self.catalogue(application)), 8)
+        self.assertEqual(call(application, '/logs/app').text, 'right\n')
+        (root / 'app.log').unlink()
+        self.assertNotIn('app', self.catalogue(application))
+        self.assertProblem(call(application, '/logs/app'), 404)
+
     def test_a_name_is_short_however_long_the_path_is(self) -> None:
         """1000 logs with names of 3 kB, 50 statuses each, were 147 MB of /metrics, and 987 MB of memory."""
         deep = '/'.join(letter * 250 for letter in 'abc')
