@@ -1019,7 +1019,8 @@ def written_files(log: Log) -> list[File]:
 
 
 class Listing:
-    """The `files` below `root`, down to `depth` folders below folders, by their parts, with what lstat(2) says.
+    """The `files` below `root`, down to `depth` folders below folders, by their parts, with what lstat(2) says; and the
+    `folders` that they may be in.
 
     Only names that are `wanted`, and no more than FILES_MAX of them, or NAMES_EACH times as many that are not; `shut`
     has the folders that were not wholly looked at, and why. A folder's own entries may be half of what is left of that,
@@ -1032,6 +1033,7 @@ class Listing:
         self.root, self._depth, self._wanted, self._unlisted = root, depth, wanted, unlisted
         self._left = float(FILES_MAX)
         self.files: list[tuple[tuple[str, ...], os.stat_result]] = []
+        self.folders: list[tuple[str, ...]] = []
         self.shut: dict[tuple[str, ...], Unreadable] = {}
         self._look((), partial(enter, -1, root, LINKS_MAX, LIST_FOLDER))
 
@@ -1081,6 +1083,7 @@ class Listing:
         for number, name in enumerate(folders, 1):
             rest = self._left / 2 if number < len(folders) else 0.0
             self._left -= rest
+            self.folders.append((*parts, name))
             self._look((*parts, name), partial(os.open, name, LIST_FOLDER, dir_fd=folder))
             self._left += rest
 
@@ -1122,19 +1125,37 @@ def told_apart(name: str, parts: Sequence[str]) -> str:
     return f"{name}~{hashlib.blake2b(os.fsencode('/'.join(parts)), digest_size=8).hexdigest()}"
 
 
+def joined_name(parts: Sequence[str]) -> str:
+    """'nginx-access' for nginx and access; what a URL or a list of names could not hold becomes '_'."""
+    return re.sub(r"[^A-Za-z0-9._@:+-]", "_", "-".join(parts)[:NAME_CHARACTERS + 1])     # '~': see told_apart()
+
+
 def log_name(folders: Sequence[str], stem: str) -> str:
-    """'nginx-access' for nginx/access.log; what a URL or a list of names could not hold becomes '_'. Without a stem:
-    'nginx' for the folder. What loses its beginning or its end might be another's, and gets a hash."""
-    parts = (*folders, stem.removesuffix(".log")) if stem else folders
-    whole = re.sub(r"[^A-Za-z0-9._@:+-]", "_", "-".join(parts))
+    """'nginx-access' for nginx/access.log; without a stem: 'nginx' for the folder. What loses its beginning or its end
+    might be another's, and gets a hash."""
+    whole = joined_name((*folders, stem.removesuffix(".log")) if stem else folders)
     name = whole.lstrip("._@:+-")[:NAME_CHARACTERS]
     return name if name and name == whole else told_apart(name or "log", (*folders, stem))
 
 
 @functools.lru_cache(maxsize=1)
-def discovered_patterns(root: str, sets: tuple[tuple[str, ...], ...]) -> Mapping[tuple[str, ...], Pattern]:
-    """The pattern of each rotation set below root, by its folders and its live file's name; binary ones left out."""
-    names = {parts: log_name(parts[:-1], parts[-1]) for parts in sets if not BINARY_NAME.fullmatch(parts[-1])}
+def discovered_patterns(root: str, sets: tuple[tuple[str, ...], ...],
+                        folders: tuple[tuple[str, ...], ...]) -> Mapping[tuple[str, ...], Pattern]:
+    """The pattern of each rotation set below root, by its folders and its live file's name; binary ones left out.
+
+    A name is for the set below whose folders alone it can be: app-error is app/error.log's from the time that there is
+    a folder app, whatever is in it, and never app-error.log's. Else who may write in app decides by a file there which
+    of the two a token for that name reads.
+    """
+    homes: dict[str, list[tuple[str, ...]]] = {}
+    for folder in folders:
+        homes.setdefault(joined_name(folder), []).append(folder)
+    names = {}
+    for parts in (parts for parts in sets if not BINARY_NAME.fullmatch(parts[-1])):
+        name = log_name(parts[:-1], parts[-1])
+        others = (folder for at, sign in enumerate(name) if sign == "-" for folder in homes.get(name[:at], ())
+                  if folder != parts[:len(folder)])
+        names[parts] = told_apart(name, parts) if "~" not in name and any(others) else name
     counts = collections.Counter(names.values())
     counts["journal"] += root == LOG_ROOT       # systemd's has that name
     for parts, name in names.items():
@@ -1267,7 +1288,7 @@ class Catalogue:
                                              f"logwatch.py --log NAME={path}/NAME.log")
         sets = rotation_sets(file_of(parts, found, parts[-1] == parse_rotation(parts[-1]).stem)
                              for parts, found in listing.files if stat.S_ISREG(found.st_mode))
-        patterns = discovered_patterns(root, tuple(sorted(sets)))
+        patterns = discovered_patterns(root, tuple(sorted(sets)), tuple(sorted(listing.folders)))
         logs = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
         shut = [Log(log_name(parts, "") if parts else "log", root, (), why) for parts, why in listing.shut.items()]
         return logs, shut

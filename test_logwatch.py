@@ -11282,16 +11282,45 @@ class AttackedLines(Case):
                 self.assertIn('MARKER', reply.text)
                 self.assertNotIn(SECRET[3:], reply.text)
 
+    def names(self) -> dict[str, str]:
+        """What is read under each name."""
+        rows = [row['name'] for row in self.get('/logs?format=json').json()['logs']]
+        self.assertEqual(len(rows), len(set(rows)))
+        return {name: self.get(f'/logs/{name}').text for name in rows if name not in ('app', 'x.ini')}
+
     def test_of_two_logs_with_one_name_neither_has_it(self) -> None:
         """Else a token for the one would read the other, once that is gone or its folder is someone else's."""
-        plant(self.root, {'app/db.log': 'one\n', 'app-db.log': 'other\n'})
-        names = [row['name'] for row in self.get('/logs?format=json').json()['logs'] if 'db' in row['name']]
-        self.assertEqual([bool(re.fullmatch('app-db~[0-9a-f]{16}', name)) for name in names], [True, True])
-        self.assertEqual(self.get('/logs/app-db').status, 404)
+        plant(self.root, {'app/a b.log': 'one\n', 'app/a_b.log': 'other\n'})
+        names = [name for name in self.names() if name.startswith('app-')]
+        self.assertEqual([bool(re.fullmatch('app-a_b~[0-9a-f]{16}', name)) for name in names], [True, True])
+        self.assertEqual(self.get('/logs/app-a_b').status, 404)
         for name in names:      # nor can one have the name that the other got for it
             (self.root / f'app/{name.removeprefix("app-")}.log').write_text('third\n')
-        names = [row['name'] for row in self.get('/logs?format=json').json()['logs']]
-        self.assertEqual(len(names), len(set(names)), names)
+        self.assertEqual(len(self.names()), 4)
+
+    def test_who_removes_his_log_gives_its_name_to_no_other(self) -> None:
+        """A token for app-error, which was app/error.log, read root's app-error.log once the first was gone."""
+        plant(self.root, {'app/error.log': 'his\n', 'app-error.log': "root's\n", 'a/b/c.log': '1\n', 'a-b/c.log': '2\n',
+                          'a/b-c.log': '3\n', 'x y/z.log': '4\n', 'x_y/z.log': '5\n', 'x_y-z.log': '6\n'})
+        before = self.names()
+        self.assertEqual({name: text for name, text in before.items() if '~' not in name},
+                         {'app-error': 'his\n'})
+        self.assertIn("root's\n", before.values())
+        for path in ('app/error.log', 'a/b/c.log', 'x y/z.log'):
+            gone = (self.root / path).read_text()
+            (self.root / path).unlink()
+            before = {name: text for name, text in before.items() if text != gone}
+            self.assertEqual(self.names(), before, path)
+
+    def test_what_logs_are_usually_called_stays(self) -> None:
+        usual = {'nginx/access.log': 'nginx-access', 'cloud-init.log': 'cloud-init', 'apt/history.log': 'apt-history',
+                 'unattended-upgrades/unattended-upgrades-dpkg.log':
+                 'unattended-upgrades-unattended-upgrades-dpkg', 'cloud-init-output.log': 'cloud-init-output',
+                 'postgresql/postgresql-15-main.log': 'postgresql-postgresql-15-main', 'php8.2-fpm.log': 'php8.2-fpm',
+                 'letsencrypt/letsencrypt.log': 'letsencrypt-letsencrypt', 'private-app.log': 'private-app',
+                 'journal-remote.log': 'journal-remote'}
+        plant(self.root, dict.fromkeys((*usual, 'journal/0/x.journal', 'private/x.log'), 'x\n'))
+        self.assertEqual(set(self.names()), set(usual.values()))
 
 
 class AttackedShares(Case):
