@@ -136,7 +136,10 @@ STATUSES_MAX = 40               # different ones that are counted of a log: each
 SURVEYED = 3                    # newest files of a log in which lines of a known format are looked for
 COUNTED_MAX = 1_000             # logs that are counted, 50 kB of series each at most: those known longest
 NAMED_MAX = 5                   # logs that its first line names; the rows behind it say what is wrong with each
-TOLD_MAX = 100                  # logs that a health verdict tells of, 0.5 kB each; of the rest it gives the number
+TOLD_MAX = 100                  # logs that a health verdict tells of, 1 kB each; of the rest it gives the number
+REASON_CHARACTERS = 400         # of why a log cannot be read, and of the command that mends it: a path may have 4 kB
+CHECK_SECONDS = 0.5             # for whether logs can be read, in 50 µs if so: what was not looked at is said
+NAMED_SECONDS = 60              # for which the name of a user or a group is remembered: NSS takes up to 1 ms for it
 TALLY_LINES = 5_000             # lines of a log that are counted at once, in 50 to 150 ms
 COUNT_SECONDS = 1.0             # for counting what was appended to all logs; the rest is counted the next time
 COUNT_PATIENCE = 2.0            # s that a scrape waits for that
@@ -221,11 +224,16 @@ class Unavailable(ConfigError):
 
 
 class Unreadable(Exception):
-    """A file that may not or cannot be opened: `reason` in plain words, `fix` as a shell command or ''."""
+    """A file that may not or cannot be opened: `reason` in plain words, `fix` as a shell command or ''.
+
+    Of a long reason the midst is left out; a command without its midst would be another, and the doctor has it whole.
+    """
 
     def __init__(self, reason: str, fix: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.fix = reason, fix
+        half = REASON_CHARACTERS // 2
+        self.reason = reason if len(reason) <= REASON_CHARACTERS else f"{reason[:half]}…{reason[-half:]}"
+        self.fix = fix if len(fix) <= REASON_CHARACTERS else "logwatch.py check"
+        super().__init__(self.reason)
 
 
 def shown(text: str) -> str:
@@ -313,12 +321,14 @@ class File(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A named log: its rotation set, oldest file first. `problem` says why a part of it, or all, cannot be listed."""
+    """A named log: its rotation set, oldest file first. `problem` says why a part of it, or all, cannot be listed;
+    `folder` is the first one below root on the way to it, or '': whose it is, as far as can be told."""
 
     name: str
     root: str
     files: tuple[File, ...]
     problem: Unreadable | None = None
+    folder: str = ""
 
 
 NO_PRIOR = (1 << 64) - 1        # a cursor's `prior` where the file before can grow no more
@@ -728,12 +738,17 @@ def is_unmapped(number: int) -> bool:
     return number == OVERFLOW_ID and not maps_all_ids()
 
 
-def _name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
-    """Name a user or a group; where there is none (DynamicUser without libnss-systemd) by its number; else '?'."""
+@functools.lru_cache(maxsize=256)
+def _name_at(look_up: Callable[[int], Sequence[Any]], number: int, moment: int) -> str:
     try:
-        return "?" if is_unmapped(number) else str(look_up(number)[0])
+        return str(look_up(number)[0])
     except KeyError:
         return str(number)
+
+
+def _name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
+    """Name a user or a group; where there is none (DynamicUser without libnss-systemd) by its number; else '?'."""
+    return "?" if is_unmapped(number) else _name_at(look_up, number, int(time.monotonic() // NAMED_SECONDS))
 
 
 user_name, group_name = partial(_name_of, pwd.getpwuid), partial(_name_of, grp.getgrgid)
@@ -799,7 +814,7 @@ def own_groups() -> frozenset[int]:
 
 def parents(path: str) -> list[str]:
     """'/a/b' → ['/', '/a']."""
-    return [path[:place] or "/" for place, letter in enumerate(path) if letter == "/" and path != "/"]
+    return [path[:found.start()] or "/" for found in re.finditer("/", path)] if path != "/" else []
 
 
 def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
@@ -810,24 +825,23 @@ def why_unreadable(path: str, uid: int, gids: frozenset[int]) -> Finding | None:
     """
     mine = uid == os.geteuid() and gids >= own_groups()
 
-    def granted(name: str, access: Access, want: int) -> bool:
-        return os.access(name, want, effective_ids=True) if mine else allowed(access, uid, gids, want)
+    def granted(name: str, want: int, entry: Access | None = None) -> bool:
+        return os.access(name, want, effective_ids=True) if mine else allowed(entry or access_of(name), uid, gids, want)
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     try:
         for folder in parents(real):
-            entry = access_of(folder)
-            if not granted(folder, entry, ENTER):
-                return _denied(folder, entry, uid, gids, ENTER)._replace(subject=path)
+            if not granted(folder, ENTER):
+                return _denied(folder, access_of(folder), uid, gids, ENTER)._replace(subject=path)
         entry = access_of(real)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         return Finding(path, "cannot be looked at", f"{quoted(path)}: {error}", f"ls -ld {quoted(path)}")
     if stat.S_ISDIR(entry.mode):
-        return None if granted(real, entry, READ | ENTER) else _denied(real, entry, uid, gids, READ | ENTER)
+        return None if granted(real, READ | ENTER, entry) else _denied(real, entry, uid, gids, READ | ENTER)
     if not stat.S_ISREG(entry.mode):
         trusted = stat.S_ISLNK(entry.mode) and not entry.uid        # another's may lead to what only we may read
         fix = f"logwatch.py --log NAME={quoted(os.path.realpath(real))}" if trusted else f"ls -l {quoted(real)}"
         return Finding(path, "is no regular file", "a link, folder, pipe or device is never opened as a log", fix)
-    if granted(real, entry, READ):
+    if granted(real, READ, entry):
         return None
     if mine and allowed(entry, uid, frozenset(gid for gid in gids if not is_unmapped(gid)), READ):
         return Finding(path, f"{user_name(uid)} may not read it", f"{_said(entry)} allows it: the unit (ProtectHome=, "
@@ -1035,6 +1049,7 @@ class Listing:
         self.files: list[tuple[tuple[str, ...], os.stat_result]] = []
         self.folders: list[tuple[str, ...]] = []
         self.shut: dict[tuple[str, ...], Unreadable] = {}
+        self._closed: collections.Counter[tuple[str, ...]] = collections.Counter()      # below each folder of root
         self._look((), partial(enter, -1, root, LINKS_MAX, LIST_FOLDER))
 
     def _look(self, parts: tuple[str, ...], opening: Callable[[], int]) -> None:
@@ -1048,9 +1063,17 @@ class Listing:
         except (FileNotFoundError, NotADirectoryError):     # since its own folder was listed
             pass
         except OSError as error:
-            self.shut[parts] = why_unopened(os.path.join(self.root, *parts), error)
+            self.shut[parts] = self._why(parts, error)
         except Unreadable as error:
             self.shut[parts] = Unreadable(f"{quoted(self.root)}: {error.reason}", error.fix)
+
+    def _why(self, parts: tuple[str, ...], error: OSError) -> Unreadable:
+        """Why an entry is closed to us: of very many, which nobody is told of one by one, without the walk to each."""
+        path = os.path.join(self.root, *parts)
+        self._closed[parts[:1]] += 1
+        if self._closed[parts[:1]] <= TOLD_MAX or error.errno in EXHAUSTED:
+            return why_unopened(path, error)
+        return Unreadable(f"{quoted(path)}: {error.strerror}")
 
     def _list(self, parts: tuple[str, ...], folder: int) -> None:
         """Look at the entries of an open folder, by name, then into the folders. Raises OSError where names are all
@@ -1074,7 +1097,7 @@ class Listing:
             except OSError as error:        # a mount that is dead, or another user's; or no right to enter this folder
                 if not os.access(".", os.X_OK, dir_fd=folder, effective_ids=True):
                     raise
-                self.shut[(*parts, name)] = why_unopened(os.path.join(self.root, *parts, name), error)
+                self.shut[(*parts, name)] = self._why((*parts, name), error)
                 continue
             if stat.S_ISDIR(found.st_mode) and len(parts) < self._depth:
                 folders += [name] if (*parts, name) not in self._unlisted else []
@@ -1117,7 +1140,8 @@ def list_set(pattern: Pattern) -> Log:
         if now == before:
             break
         before = now
-    return Log(pattern.name, pattern.root, finished(files), next(iter(listing.shut.values()), None))
+    return Log(pattern.name, pattern.root, finished(files), next(iter(listing.shut.values()), None),
+               "".join(pattern.folders[:1]))
 
 
 def told_apart(name: str, parts: Sequence[str]) -> str:
@@ -1289,9 +1313,10 @@ class Catalogue:
         sets = rotation_sets(file_of(parts, found, parts[-1] == parse_rotation(parts[-1]).stem)
                              for parts, found in listing.files if stat.S_ISREG(found.st_mode))
         patterns = discovered_patterns(root, tuple(sorted(sets)), tuple(sorted(listing.folders)))
-        logs = [(pattern, Log(pattern.name, root, finished(sets[parts]))) for parts, pattern in patterns.items()]
-        shut = [Log(log_name(parts, "") if parts else "log", root, (), why) for parts, why in listing.shut.items()]
-        return logs, shut
+        logs = [(pattern, Log(pattern.name, root, finished(sets[parts]), None, "".join(parts[:-1][:1])))
+                for parts, pattern in patterns.items()]
+        return logs, [Log(log_name(parts, "") if parts else "log", root, (), why, "".join(parts[:1]))
+                      for parts, why in listing.shut.items()]
 
     def _is_text(self, log: Log) -> bool:
         newest = next((file for file in reversed(log.files) if file.size), None)
@@ -5534,9 +5559,48 @@ def log_warning(log: Log) -> Check | None:
     return Check("logs", log.name, float(bool(problem)), "", "warn", "", f"log {log.name} {said}{fix}")
 
 
-def log_checks(logs: Sequence[Log]) -> list[Check]:
-    """The check of logs, with a row for each that is not well."""
-    rows = list(filter(None, map(log_warning, logs)))
+def in_turn(logs: Iterable[Log]) -> list[Log]:
+    """Logs, one out of each folder right below the root before the next of any: who fills one holds up no other."""
+    seen: collections.Counter[tuple[str, str]] = collections.Counter()
+    turns: list[tuple[int, Log]] = []
+    for log in logs:
+        seen[log.root, log.folder] += 1
+        turns.append((seen[log.root, log.folder], log))
+    return [log for _, log in sorted(turns, key=lambda turn: turn[0])]
+
+
+def rows_of(logs: Iterable[Log], budget: Budget) -> tuple[list[list[Check]], int, int]:
+    """The rows of logs that are not well, TOLD_MAX of each folder at most; how many more there are, and how many there
+    was no time for: first of all those in folders that have as many rows as that."""
+    found: dict[tuple[str, str], list[Check]] = {}
+    late, unseen = [], 0
+    for log in in_turn(logs):
+        rows = found.setdefault((log.root, log.folder), [])
+        if len(rows) >= TOLD_MAX:
+            late.append(log)
+        elif not budget.spend(0):
+            unseen += 1
+        elif row := log_warning(log):
+            rows.append(row)
+    looked = [bool(log_warning(log)) for log in late if budget.spend(0)]
+    return list(found.values()), sum(looked), unseen + len(late) - len(looked)
+
+
+def log_checks(logs: Sequence[Log], wanted: frozenset[str]) -> list[Check]:
+    """The check of logs, with a row for each that is not well: for those `wanted`, and up to TOLD_MAX, of each folder
+    in turn. How many more there are, and how many were not looked at, is said in rows with the unit `logs`."""
+    rows = list(filter(None, map(log_warning, (log for log in logs if log.name in wanted))))
+    found, more, unseen = rows_of((log for log in logs if log.name not in wanted), Budget(CHECK_SECONDS))
+    others = [row for turn in itertools.zip_longest(*found) for row in turn if row]
+    told = others[:max(0, TOLD_MAX - len(rows))]
+    more += len(others) - len(told)
+    rows = sorted(rows + told, key=lambda row: row.component)
+    if more:
+        text = f"{more} more logs cannot be read, or soon will not be: see /logs"
+        rows.append(Check("logs", "", more, "logs", "warn", "", text))
+    if unseen:
+        text = f"{unseen} of {len(logs)} logs were not looked at, for want of time: whether they can be read is unknown"
+        rows.append(Check("logs", "", None, "logs", "pass", "", text))
     here = [log for log in logs if log.files]
     gone = f"; there is no file of {len(logs) - len(here)} more now" if len(here) < len(logs) else ""
     return rows or [Check("logs", "", 0.0, "", "pass", "", f"all {len(here)} logs can be read{gone}")]
@@ -5648,7 +5712,8 @@ class Site:
         if time.monotonic() > self._counted + TALLY_SECONDS:
             self.count_logs()
         untold = [unknown("logs", "", f"{self.uncounted} of them are not counted: their errors are not seen")]
-        self._log_checks = [*log_checks(self._logs), *untold[:self.uncounted],
+        wanted = frozenset(name for token in self.config.tokens for name in token.logs)
+        self._log_checks = [*log_checks(self._logs, wanted), *untold[:self.uncounted],
                             *self._rates.checks(self.tallies.values(), self._health)]
         self._judged = time.monotonic()
 
@@ -5659,7 +5724,8 @@ class Site:
         seconds = LOOKER.busy()
         if seconds < STUCK_LOOK:
             return self._log_checks
-        text = f"looking at the logs has taken {span_words(seconds)}: a disk or mount below them does not answer"
+        text = (f"looking at the logs has taken {span_words(seconds)} and goes on: a disk or mount below them does not "
+                "answer, or they are very many")
         stuck = self._health.judge("stuck", "logs", 0, "", text, seconds)
         return [*self._log_checks, stuck._replace(name="logs", component="", value=None)]
 
@@ -5742,17 +5808,33 @@ def log_row(row: Mapping[str, object], width: int) -> str:
     return f"{line}\n    {kind}: {row['reason']}\n" + (f"    fix: {row['fix']}\n" if row["fix"] else "")
 
 
+def log_rows(site: Site, request: Request) -> tuple[list[dict[str, object]], int]:
+    """The rows of the catalogue, as many as SCAN_SECONDS and PAGE_BYTES allow, of each folder in turn; how many not."""
+    logs = in_turn(log for log in site.catalogue.logs() if may_see(request, log.name))
+    budget, size = Budget(gone=request.gone), 0
+    rows: list[dict[str, object]] = []
+    for log in logs:
+        if size > PAGE_BYTES or not budget.spend(0):
+            break
+        rows.append(log_state(site, log))
+        size += sum(len(str(value)) for value in rows[-1].values())
+    return sorted(rows, key=lambda row: str(row["name"])), len(logs) - len(rows)
+
+
 def answer_logs(site: Site, request: Request, args: Args) -> Response:
     """/logs: the catalogue."""
     format_ = negotiate(request, args, ("text", "html", "json", "ndjson"))
     rows = [journal_state(name, unit) for name, unit in site.journals.items() if may_see(request, name)]
-    rows += [log_state(site, log) for log in site.catalogue.logs() if may_see(request, log.name)]
+    found, more = log_rows(site, request)
+    rows += found
     if format_ == "json":
-        return reply("json", JSON({"logs": rows}).encode() + b"\n")
+        return reply("json", JSON({"logs": rows} | ({"left_out": more} if more else {})).encode() + b"\n")
     if format_ == "ndjson":
-        return reply("ndjson", body_of(JSON(row).encode() + b"\n" for row in rows))
+        lines = [*rows, {"left_out": more}] if more else rows
+        return reply("ndjson", body_of(JSON(row).encode() + b"\n" for row in lines))
     width = max((len(str(row["name"])) for row in rows), default=0)
-    text = safe_text("".join(log_row(row, width) for row in rows).encode("utf-8", "backslashreplace"))
+    left_out = f"{more} more logs are left out: ask for one by its name\n" if more else ""
+    text = safe_text("".join([*(log_row(row, width) for row in rows), left_out]).encode("utf-8", "backslashreplace"))
     if format_ == "html":
         links = [(f"logs/{row['name']}", str(row["name"])) for row in rows if row["readable"]]
         return reply("html", page_html("logs", [text], links))
@@ -6038,17 +6120,15 @@ def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
 
 
 def brief(verdict: Verdict, request: Request) -> Verdict:
-    """A verdict that tells of the logs that its reader may see: of TOLD_MAX that are not well, and how many more."""
-    logs = [check for check in verdict.checks if check.name == "logs" and check.component]
-    rows = [check for check in logs if may_see(request, check.component)]
-    more, hidden = len(rows) - TOLD_MAX, set(logs) - set(rows[:TOLD_MAX])
-    if not hidden:
+    """A verdict that tells of those logs alone that its reader may see."""
+    if not request.token or not request.token.logs:
         return verdict
-    well = [Check("logs", "", 0.0, "", "pass", "", "all logs that this token is for can be read")]
-    text = f"{more} more logs cannot be read, or soon will not be: see /logs"
-    rest = [Check("logs", "", more, "", "warn", "", text)] if more > 0 else [] if rows else well
-    kept = verdict.keep(lambda check: check not in hidden)
-    return kept._replace(checks=(*kept.checks, *rest))
+    kept = verdict.keep(lambda check: check.name != "logs" or (
+        may_see(request, check.component) if check.component else check.unit != "logs"))
+    if len(kept.checks) == len(verdict.checks) or any(check.name == "logs" for check in kept.checks):
+        return kept
+    well = Check("logs", "", 0.0, "", "pass", "", "all logs that this token is for can be read")
+    return kept._replace(checks=(*kept.checks, well))
 
 
 def answer_health(site: Site, request: Request, args: Args, check: str = "") -> Response:
