@@ -152,6 +152,7 @@ FOLLOWERS_MAX = 32              # streams at the same time, each with a thread t
 FOLLOWERS_SHARE = 24            # of them, for one client
 FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
 PING_SECONDS = 15.0             # of silence, after which a stream that is not plain text says that it is alive
+STREAM_LINES = 1_000            # lines that a stream reads at once, and holds while its client is slow: 2 to 6 MB
 REGEX_PAUSE = 1.0               # s between two reads of a stream for a regular expression: each starts a Python, 40 ms
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
 WATCH_SECONDS = 0.06            # between two looks at a followed log's files
@@ -2717,7 +2718,9 @@ def journal_arguments(unit: str, criteria: Criteria, place: JournalCursor | None
                  f"--output-fields={JOURNAL_FIELDS}"]
     arguments += [f"--unit={unit}"] if unit else []
     arguments += [f"--since=@{criteria.since:.6f}"] if criteria.since > -math.inf and not place else []     # not both
-    arguments += [f"--until=@{criteria.until:.6f}"] if criteria.until < math.inf else []
+    # Back from a place systemd 252 forgets --until, and 257 ends at once where the place is later.
+    until = criteria.until < math.inf and not (place and reverse)
+    arguments += [f"--until=@{criteria.until:.6f}"] if until else []
     arguments += [f"--priority={criteria.level}"] if criteria.level is not None else []
     arguments += [f"--cursor={place.entry}"] if place else []   # --after-cursor skips two where the filter takes it out
     return [*arguments, "--reverse"] if reverse else arguments
@@ -2917,7 +2920,7 @@ def newest_state(log: Log) -> object:
 def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool],
            pause: float = 0.0) -> Iterator[Page | Problem | None]:
     """The page that read('') gives, then those behind it that hold lines, until FOLLOW_SECONDS have passed; each is
-    read no sooner than `pause` seconds after the one before it.
+    read no sooner than `pause` seconds after the one before it, unless that was full.
 
     A Problem where lines are lost, or cannot be read for now, and the page behind it; None for each PING_SECONDS of
     silence.
@@ -2937,6 +2940,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool],
             trouble = str(problem)
         else:
             more = page.scan.stop != "complete" or bool(page.found)
+            began -= pause if len(page.found) == STREAM_LINES else 0.0      # there is more at once
             if page.found or trouble or not place:
                 yield page
                 heard = time.monotonic() if page.found else heard
@@ -5811,7 +5815,7 @@ def log_row(row: Mapping[str, object], width: int) -> str:
 def log_rows(site: Site, request: Request) -> tuple[list[dict[str, object]], int]:
     """The rows of the catalogue, as many as SCAN_SECONDS and PAGE_BYTES allow, of each folder in turn; how many not."""
     logs = in_turn(log for log in site.catalogue.logs() if may_see(request, log.name))
-    budget, size = Budget(gone=request.gone), 0
+    budget, size = Budget(gone=partial(request.gone, False)), 0
     rows: list[dict[str, object]] = []
     for log in logs:
         if size > PAGE_BYTES or not budget.spend(0):
@@ -5969,15 +5973,17 @@ def answer_follow(site: Site, request: Request, args: Args, name: str, format_: 
     last = request.headers.get("last-event-id")         # of a browser that comes back: it wins over its first URL
     if last:
         args = dict(args) | parse_query(urllib.parse.urlencode({"after": last}), ("after",))
-    pause, batch = (REGEX_PAUSE, {"n": LINES_MAX}) if "re" in args else (0.0, {})   # all there is behind the first page
+    if args.get("n", 0) > STREAM_LINES:
+        raise Problem(400, f"parameter n: with follow {STREAM_LINES} at most, and then what comes")
 
     def read(place: str) -> Page:
         with site.turn(peer_key(request.peer)):
-            further = {"after": parse_any_cursor(place), **batch} if place else {}
+            further = {"after": parse_any_cursor(place), "n": STREAM_LINES} if place else {}    # fewer cost more
             return read_log(site, request, name, dict(args) | further)
     if name not in site.journals:
         site.catalogue.find(name)       # or each name that there is not would leave a watch behind
-    pages = follow(read, site.watch(name), lambda: request.gone(True) or site.stopping.is_set(), pause)
+    pages = follow(read, site.watch(name), lambda: request.gone(True) or site.stopping.is_set(),
+                   REGEX_PAUSE if "re" in args else 0.0)
     first = next(pages, None)
     if isinstance(first, Problem) and "oldest" not in first.members:
         raise first             # a lost place would be the end to a browser that comes back: it is told, and goes on
@@ -6967,15 +6973,16 @@ class Server:
             if gone or old.tokens and not new.tokens:       # without tokens all may read all
                 raise ConfigError(f"{min(gone, default='every token')} is gone; a restart does without")
         except ConfigError as error:
-            write_stderr(f"logwatch: configuration not reread, the old one stays: {' '.join(str(error).split())}\n")
+            said = f"configuration not reread, the old one stays: {' '.join(str(error).split())}"
         else:
             for name in ("listen", "workers"):
                 if getattr(application.site.config, name) != getattr(self.application.site.config, name):
                     write_stderr(f"logwatch: {name} has changed: that takes a restart\n")
             self.application.site.stopping.set()        # a stream may be of a token that is no more; clients resume
             self.application = application
-            write_stderr("logwatch: configuration reread\n")
-        self._notifier.notify("READY=1")
+            said = "configuration reread"
+        write_stderr(f"logwatch: {said}\n")
+        self._notifier.notify(f"READY=1\nSTATUS={said}")       # for `systemctl status`
 
     def _finished(self, now: float) -> bool:
         """After SIGTERM: requests on their way on open connections are still answered, for a moment; those being
