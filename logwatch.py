@@ -440,7 +440,7 @@ class Page(NamedTuple):
     next: str
     prev: str
     cursor: Callable[[Any], str]
-    details: Callable[[Line], Details] = lambda line: Details(None, None, {}, "")
+    details: Callable[[Found], Details] = lambda item: Details(None, None, {}, "")
 
 # --------------------------------------------------------------------------------------------------------------------
 # configuration: one table of options: flags, environment, INI, help
@@ -1454,12 +1454,16 @@ def tail_before(source: Source, offset: int) -> bytes:
 
 
 class Block(NamedTuple):
-    """Whole lines from `offset` on, and the bytes `before` them. Of a single line too long for a block, `data` is the
-    beginning, `cut` counts the rest, and `after` holds the last bytes of it."""
+    """Whole lines from `offset` on, and the bytes `before` them, of a file that was changed at `mtime_ms`.
+
+    Of a single line too long for a block, `data` is the beginning, `cut` counts the rest, and `after` holds the last
+    bytes of it.
+    """
 
     offset: int
     data: bytes
     before: bytes
+    mtime_ms: int = 0
     cut: int = 0
     after: bytes = b""
 
@@ -1491,11 +1495,11 @@ def forward(source: Source, start: int, budget: Budget, end: int | None = None,
         last = len(data) < size or start + len(data) == end
         length = len(data) if last else data.rfind(b"\n") + 1
         if length:
-            yield Block(start, data[:length], before)
+            yield Block(start, data[:length], before, source.mtime_ms)
             before = (before + data[max(0, length - margin):length])[-margin:]
         else:
             stop, after = line_end(source, start + len(data), data[-TAIL_BYTES:], budget, end)
-            yield Block(start, data[:LINE_BYTES], before, stop - start - LINE_BYTES, after)
+            yield Block(start, data[:LINE_BYTES], before, source.mtime_ms, stop - start - LINE_BYTES, after)
             before, length = after, stop - start
         start += length
         size = BLOCK_BYTES
@@ -1537,12 +1541,12 @@ def backward(source: Plain, end: int, budget: Budget, bottom: int = 0, margin: i
         # Lines begin behind the first newline; but one at the block's very end belongs to the line that it ends.
         skip = data.find(b"\n", head, -1) + 1 if start > bottom else head
         if skip or start == bottom:
-            yield Block(start - head + skip, data[skip:], data[max(0, skip - margin):skip])
+            yield Block(start - head + skip, data[skip:], data[max(0, skip - margin):skip], source.mtime_ms)
             end = start - head + skip
         else:
             begin = line_start(source, start, budget)
-            yield Block(begin, source.read(begin, LINE_BYTES), tail_before(source, begin), end - begin - LINE_BYTES,
-                        data[-TAIL_BYTES:])
+            yield Block(begin, source.read(begin, LINE_BYTES), tail_before(source, begin), source.mtime_ms,
+                        end - begin - LINE_BYTES, data[-TAIL_BYTES:])
             end = begin
         size = min(size * 2, BLOCK_BYTES)
 
@@ -2058,6 +2062,7 @@ class Criteria(NamedTuple):
 
 Test = Callable[[bytes], bool]
 TimeOf = Callable[[bytes], float | None]        # the time of a line, or None
+TimeIn = Callable[[int], TimeOf]                # that in a file by its mtime_ms: there are stamps without a year
 
 CASELESS = str.maketrans({0x017F: "s", 0x0130: "i", 0x0131: "i", 0x212A: "k", 0x03C2: "\u03c3", 0x00B5: "\u03bc"})
 
@@ -2144,7 +2149,7 @@ def spans_within(block: Block, spans: Sequence[Span], criteria: Criteria, time_o
 Matches = Callable[[Sequence[bytes]], Sequence[bool]]       # of lines, whether something is found in each
 
 
-def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], int | None],
+def make_pick(criteria: Criteria, time_in: TimeIn, level_of: Callable[[bytes], int | None],
               matches: Matches | None, hide: Hide | None) -> Pick:
     """A Pick of the lines that meet the criteria; `matches` tells of lines which ones the regular expression finds.
 
@@ -2166,7 +2171,7 @@ def make_pick(criteria: Criteria, time_of: TimeOf, level_of: Callable[[bytes], i
             return every_line(block, most, newest)
         spans = list(lines_with(data, word, case)) if word else every_line(block, len(data), False)
         if criteria.is_timed():
-            spans = spans_within(block, spans, criteria, time_of)
+            spans = spans_within(block, spans, criteria, time_in(block.mtime_ms))
         if tests or unwanted:
             texts = shown_lines(data, spans, hide)
             spans = [span for span, text in zip(spans, texts, strict=True)
@@ -2306,7 +2311,7 @@ def find_range(source: Plain, since: float, until: float, time_of: TimeOf, budge
     return start, end
 
 
-def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], Window | None]:
+def make_window(criteria: Criteria, time_in: TimeIn) -> Callable[[Stream, int], Window | None]:
     """What of a file can hold lines of the time asked for: by bisection in plain files, by the stamps that it and its
     successor begin with in packed ones."""
     since, until = criteria.since - DISORDER_SECONDS, criteria.until + DISORDER_SECONDS
@@ -2314,13 +2319,14 @@ def make_window(criteria: Criteria, time_of: TimeOf) -> Callable[[Stream, int], 
     @functools.cache
     def first_stamp(stream: Stream, number: int) -> float | None:
         with contextlib.suppress(Unreadable, IndexError):
-            return stamp_behind(stream.source(number), 0, time_of)
+            source = stream.source(number)
+            return stamp_behind(source, 0, time_in(source.mtime_ms))
         return None
 
     def window(stream: Stream, number: int) -> Window | None:
         source = stream.source(number)
         if isinstance(source, Plain):
-            return find_range(source, since, until, time_of, stream.budget)
+            return find_range(source, since, until, time_in(source.mtime_ms), stream.budget)
         first, following = first_stamp(stream, number), first_stamp(stream, number + 1)
         if first is not None and first > until or following is not None and following < since:
             return None
@@ -5455,21 +5461,21 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
 # handlers: what each path answers; ROUTES is one screen
 # --------------------------------------------------------------------------------------------------------------------
 class Survey(NamedTuple):
-    """What a file's lines say: their format, the times of the first and the last one; `changed` when it was written."""
+    """What a file's lines say: their format, the times of the first and the last one."""
 
     format: Format
     first: float | None
     last: float | None
-    changed: float
 
-    def time_of(self, line: bytes) -> float | None:
-        """The time of a line, or None."""
-        return self.format.time(line.rstrip(b"\n"), self.changed)
+    def time_in(self, mtime_ms: int) -> TimeOf:
+        """What tells the time of a line, or None, in a file that was changed then."""
+        return lambda line: self.format.time(line.rstrip(b"\n"), mtime_ms / 1000)
 
-    def details_of(self, line: Line) -> Details:
-        """What a line's text says."""
-        return Details(self.time_of(line.text), self.format.level(line.text), self.format.fields(line.text),
-                       line.text.decode("utf-8", "backslashreplace"))
+    def details_of(self, files: Sequence[File], item: Found) -> Details:
+        """What the text of a line in one of these files says."""
+        text, mtime_ms = item.line.text, known_time(files[item.number].mtime_ns) // 1_000_000
+        return Details(self.time_in(mtime_ms)(text), self.format.level(text), self.format.fields(text),
+                       text.decode("utf-8", "backslashreplace"))
 
 
 def look_at_lines(root: str, file: File) -> Survey:
@@ -5480,9 +5486,9 @@ def look_at_lines(root: str, file: File) -> Survey:
         end = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
     format_, tail = detect(head[:-1] or head), end.split(b"\n")
     format_ = detect(tail[1:-1]) if format_ is TEXT and len(tail) > 2 else format_      # it begins with a banner
-    changed = file.mtime_ns / 1e9
+    changed = known_time(file.mtime_ns) / 1e9
     first, last = (_first(format_.time(line, changed) for line in lines) for lines in (head, tail[::-1]))
-    return Survey(format_, first, last, changed)
+    return Survey(format_, first, last)
 
 
 class Rates:
@@ -5621,11 +5627,11 @@ def survey_of(recall: Recall, log: Log) -> Survey:
         if found and found[-1].format is not TEXT:
             break
     if not found:
-        return Survey(TEXT, None, None, 0.0)
+        return Survey(TEXT, None, None)
     oldest = found[-1]
     with contextlib.suppress(Unreadable, Moved):
         oldest = recall(look_at_lines, log.root, files[0])
-    return Survey(found[-1].format, oldest.first, _first(survey.last for survey in found), found[0].changed)
+    return Survey(found[-1].format, oldest.first, _first(survey.last for survey in found))
 
 
 class Site:
@@ -5870,11 +5876,11 @@ def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: 
     if not survey:
         rest = criteria._replace(since=-math.inf, until=math.inf, level=None)        # journalctl chooses by these
         # What is asked of the lines is asked behind `hide`: pseudonyms made twice are not what was shown.
-        return query._replace(pick=make_pick(rest, lambda line: None, lambda line: None, matches, None))
+        return query._replace(pick=make_pick(rest, lambda _: lambda line: None, lambda line: None, matches, None))
     around = (args.get("B", args.get("C", 0)), args.get("A", args.get("C", 0)))
-    query = query._replace(pick=make_pick(criteria, survey.time_of, survey.format.level, matches, hide), around=around)
+    query = query._replace(pick=make_pick(criteria, survey.time_in, survey.format.level, matches, hide), around=around)
     if criteria.is_timed():
-        query = query._replace(window=make_window(criteria, survey.time_of), margin=PROBE_BYTES)
+        query = query._replace(window=make_window(criteria, survey.time_in), margin=PROBE_BYTES)
     return query
 
 
@@ -5888,7 +5894,8 @@ def read_files(site: Site, name: str, make_query: Callable[[Survey], Query], tim
                           "search with q=, or page with before=")
         try:
             with Stream(log, budget, site.key).opened() as stream:
-                return read_page(stream, make_query(survey))._replace(details=survey.details_of)
+                page = read_page(stream, make_query(survey))
+                return page._replace(details=functools.partial(survey.details_of, stream.files))
         except Unreadable as error:
             raise Problem(403, f"log {name}: {error.reason}", error.fix) from None
         except Moved:
@@ -5935,7 +5942,7 @@ def line_text(line: Line) -> bytes:
 def entry_of(page: Page, item: Found) -> dict[str, object]:
     """A line as JSON gives it: unknown is null."""
     line = item.line
-    details = item.details or page.details(line)
+    details = item.details or page.details(item)
     entry: dict[str, object] = {
         "time": timestamp(details.time), "log": page.log,
         "level": None if details.level is None else LEVELS[details.level],

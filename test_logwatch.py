@@ -4177,6 +4177,24 @@ class Ranges(Case):
         return [*ranges, (first, last), (last, None), (None, first), (last + 1, None), (None, first - 1),
                 (first - 9, last + 9)]
 
+    def test_a_stamp_without_a_year_is_of_the_year_of_its_own_file(self) -> None:
+        """Rotations of a log that is written once a year, or was not for years."""
+        files = {'app.log.3.gz': '2021-02-03', 'app.log.2.gz': '2022-08-09', 'app.log.1': '2023-12-24',
+                 'app.log': '2026-01-01'}
+        moments = {name: datetime.fromisoformat(f'{day}T12:00:00').timestamp() for name, day in files.items()}
+        root = plant(scratch(), {name: f'{STAMPS["rfc3164"](moment)}{name}\n' for name, moment in moments.items()})
+        for name, moment in moments.items():
+            os.utime(root / name, (moment + 7200,) * 2)
+        times = {name: logwatch.timestamp(moment) for name, moment in moments.items()}
+        self.assertEqual([entry['time'] for entry in self.ask(root)['entries']], [*times.values()])
+        row, = call(make_application('--log-root', str(root)), '/logs?format=json').json()['logs']
+        self.assertEqual((row['first'], row['last']), (times['app.log.3.gz'], times['app.log']))
+        for name, moment in moments.items():
+            with self.subTest(name):
+                for around in ({}, {'after': self.ask(root)['entries'][0]['cursor']} if '.3' not in name else {}):
+                    found = self.ask(root, since=f'@{moment - 60:.0f}', until=f'@{moment + 60:.0f}', **around)
+                    self.assertEqual([entry['message'].split()[-1] for entry in found['entries']], [name])
+
     def test_one_that_ends_before_it_begins_is_refused(self) -> None:
         application = make_application('--log-root', str(plant(scratch(), {'app.log': '2026-01-01T00:00:00Z x\n'})))
         self.assertProblem(call(application, lines_url('app', since='-15m', until='-30m')), 400, 'since', 'until')
