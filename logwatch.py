@@ -1384,6 +1384,13 @@ class Plain:
         self._budget.spend(count)
         return data
 
+    def data_from(self, offset: int) -> int:
+        """Where the next byte is that is on the disk: a terabyte of zeros may take no room there, and so no time."""
+        try:
+            return min(self.size, os.lseek(self._fd, offset, os.SEEK_DATA))
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
+
     def size_now(self) -> int:
         """How large the file has become since it was opened."""
         return os.fstat(self._fd).st_size
@@ -1474,6 +1481,9 @@ def line_end(source: Source, start: int, before: bytes, budget: Budget, end: int
     while budget.spend(0):
         if isinstance(source, Packed) and start > limit:
             source.end(f"a line is longer than {PACKED_LINE_BYTES >> 20} MiB: what follows is not read")
+        hole = source.data_from(start) - start if isinstance(source, Plain) and end is None else 0
+        if hole >= TAIL_BYTES:
+            start, before = start + hole, bytes(TAIL_BYTES)
         data = source.read(start, BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - start))
         length = data.find(b"\n") + 1 or len(data)
         before = (before + data[max(0, length - TAIL_BYTES):length])[-TAIL_BYTES:]
@@ -1823,7 +1833,9 @@ Window = tuple[int, int | None]     # from where to where (None: its end) a file
 class Query(NamedTuple):
     """Which lines: at most `n` of those that `pick` takes, behind the cursor `after` or before the cursor `before`;
     with neither, the newest. `window` tells what of a file can hold such lines (None: nothing), `around` how many lines
-    before and behind each are given with it."""
+    before and behind each are given with it. `onward`: a line whose end there was no time to find is given as it is,
+    and the rest of it passed by the next time, so that it is not read again and again.
+    """
 
     n: int = 100
     pick: Pick = every_line
@@ -1833,6 +1845,7 @@ class Query(NamedTuple):
     around: tuple[int, int] = (0, 0)
     hide: Hide | None = None
     margin: int = TAIL_BYTES    # bytes before a block that `pick` wants to see
+    onward: bool = False
 
 
 def skip_unreadable(stream: Stream, index: int, found: Sequence[object]) -> Source | None:
@@ -1869,7 +1882,8 @@ def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[obje
         if window:
             start = max(window[0], mark.offset if index == mark.number else 0)
             for block in forward(source, start, stream.budget, window[1], query.margin):
-                yield block, behind(index, block, index != active or isinstance(source, Packed)), place
+                endless = query.onward and block.cut > 0 and stream.budget.stop != "complete"
+                yield block, behind(index, block, endless or index != active or isinstance(source, Packed)), place
 
 
 def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Found], Mark]:
@@ -4768,7 +4782,10 @@ def read_tally(tally: Tally, part: Part, stream: Stream, format_: Format, first:
         place = stream.cursor(stream.start(0) if first >= part.since else stream.end())
         part.place = place if stream.budget.stop == "complete" else ""
         return bool(part.place) and first < part.since
-    page = read_page(stream, Query(n=TALLY_LINES, after=parse_cursor(part.place)))
+    last = parse_cursor(part.place)
+    page = read_page(stream, Query(n=TALLY_LINES, after=last, onward=True))
+    begin = parse_cursor(page.prev).offset if page.prev else 0
+    tally.bytes += max(0, begin - last.offset)         # of a line that was counted before its end was found
     for item in page.found:
         tally.add(item.line, format_)
     part.place = page.next

@@ -8545,6 +8545,54 @@ class LogFigures(Case):
             until(lambda: self.scrape()[0].get('200', 0) == 30_000, 'all of them')
         self.assertLess(first, 30_000)
 
+    def test_a_hole_in_a_log_is_passed_by(self) -> None:
+        """A terabyte of it took 1 s of each count for ever: it began at the same place each time."""
+        self.append(c200=100)
+        self.assertEqual(self.scrape(), ({}, 0, 0))
+        before = self.bytes
+        os.truncate(self.path, self.path.stat().st_size + (1 << 40))
+        self.append(c503=3)
+        read = Counter[str]()
+        pread = os.pread
+
+        def counted(fd: int, count: int, offset: int) -> bytes:
+            read['bytes'] += count
+            return pread(fd, count, offset)
+
+        with mock.patch('os.pread', counted):
+            self.assertEqual(self.scrape(), ({'503': 2, 'none': 1}, 3, self.bytes - before + (1 << 40)))
+        self.assertLess(read['bytes'], 1 << 20)
+
+    def test_a_line_that_takes_all_the_time_is_passed_by_once(self) -> None:
+        self.append(c200=100)
+        self.assertEqual(self.scrape(), ({}, 0, 0))
+        before = self.bytes
+        self.append(c404=1)
+        hole = 40 << 20
+        with self.path.open('ab') as log:
+            log.write(bytes(hole))
+        places: list[int] = []
+        pread, spend = os.pread, logwatch.Budget.spend
+
+        def noted(fd: int, count: int, offset: int) -> bytes:
+            places.extend([offset] if count == logwatch.BLOCK_BYTES else [])
+            return pread(fd, count, offset)
+
+        def spent(budget: Any, count: int) -> bool:       # the time is over after so many bytes
+            if budget.bytes > 6 << 20:
+                budget.stop = 'deadline'
+            return bool(spend(budget, count))
+
+        with mock.patch('os.pread', noted), mock.patch.object(logwatch.Budget, 'spend', spent):
+            for _ in range(12):
+                _, lines, size = self.scrape()
+        self.assertEqual((lines, size), (2, self.bytes - before + hole))
+        self.assertLessEqual(len(places) - len(set(places)), 1, 'of which a block at most is read twice')
+        with self.path.open('a') as file:
+            file.write('\n')
+        self.append(c503=3)
+        self.assertEqual(self.scrape(), ({'404': 1, '503': 3, 'none': 1}, 5, self.bytes - before + hole + 1))
+
     @requires('root')
     def test_a_log_that_cannot_be_read_has_no_series(self) -> None:
         self.path.chmod(0o600)
