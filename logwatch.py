@@ -108,6 +108,7 @@ FIRST_BLOCK_BYTES = 1 << 16     # bytes of the first read backward: most answers
 TAIL_BYTES = 64                 # bytes before a place that its cursor fingerprints
 HEAD_BYTES = 256                # bytes at the start of a file that its cursors fingerprint
 SNIFF_BYTES = 4_096             # bytes looked at to tell text from binary and to find times
+SNIFF_LINES = 50                # of them: of two bytes each they would be 1400, in 12 formats, at each change
 SCAN_SECONDS = 10.0             # a scan that takes longer answers with what it has, and a cursor
 LATE_SECONDS = 0.1              # for the last line, where a scan has used its time up
 COPY_SECONDS = 60               # that copytruncate's copy may be older than the last line of the log it copies
@@ -5499,9 +5500,9 @@ def look_at_lines(root: str, file: File) -> Survey:
     """The survey of a file, from the lines at its two ends. Raises Unreadable, Moved, OSError."""
     with Stream(Log("", root, (file,)), Budget(), b"").opened() as stream:
         source = stream.source(0)
-        head = source.read(0, SNIFF_BYTES).split(b"\n")
+        head = source.read(0, SNIFF_BYTES).split(b"\n")[:SNIFF_LINES]
         end = source.read(max(0, source.size - SNIFF_BYTES), SNIFF_BYTES) if isinstance(source, Plain) else b""
-    format_, tail = detect(head[:-1] or head), end.split(b"\n")
+    format_, tail = detect(head[:-1] or head), end.split(b"\n")[-SNIFF_LINES:]
     format_ = detect(tail[1:-1]) if format_ is TEXT and len(tail) > 2 else format_      # it begins with a banner
     changed = known_time(file.mtime_ns) / 1e9
     first, last = (_first(format_.time(line, changed) for line in lines) for lines in (head, tail[::-1]))
