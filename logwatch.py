@@ -3964,10 +3964,12 @@ def unknown(name: str, component: str, reason: str, status: str = "pass") -> Che
 
 
 def disks(facts: Facts, read_only: bool = False) -> Iterator[Mount]:
-    """Each file system once, at its shortest mount point; a read-only one cannot fill and is left out."""
+    """Each file system once, at its shortest mount point; a read-only one cannot fill and is left out, and so is one
+    that says it has no size, as a FUSE that does not tell: nor does df show that."""
     done = set()
     for mount in sorted(facts.mounts.seen, key=lambda mount: len(mount.point)):
-        if mount.device not in done and (read_only or "ro" not in mount.super_options):
+        if mount.device not in done and (read_only or "ro" not in mount.super_options
+                                         and getattr(facts.usage[mount.point], "size", True)):
             done.add(mount.device)
             yield mount
 

@@ -6940,6 +6940,14 @@ class DiskChecks(HostCase):
         self.assertEqual(verdict.status, 'pass')
         self.assertIn('cannot be written', verdict.visibility[-1])
 
+    def test_a_file_system_without_a_size_is_left_out(self) -> None:
+        """It was 0 % used, with 0 bytes left, and passed."""
+        verdict = self.verdict(self.host(statvfs=statvfs_of(SIZES | {'/mnt/nfs': (0, 0, 0)})))
+        points = {name: {check.component for check in verdict.checks if check.name == name} for name in ('disk', 'readonly')}
+        self.assertEqual(points['readonly'] - points['disk'], {'/cdrom', '/mnt/nfs'})
+        self.assertNotIn('/mnt/nfs', {check.component for check in verdict.checks if check.name != 'readonly'})
+        self.assertEqual(verdict.status, 'pass')
+
     def test_inodes(self) -> None:
         for inodes, status in (((1000, 900), 'pass'), ((1000, 40), 'warn'), ((1000, 29), 'fail')):
             host = self.host(statvfs=statvfs_of(SIZES, inodes))
