@@ -3757,6 +3757,7 @@ RING_AGE = RING_STEP * RING_SIZE  # s after which a sample says nothing any more
 BOOT_SLACK = 60               # s by which the time of boot, reckoned from the clock, may move
 WRITE_PATIENCE = 0.1          # s for the state file to be written
 RING_MOUNTS = 64              # mounts that are followed, at 10 KiB of state each
+LEVELS_MAX = 1000             # things that are not well, and so have SLACK; of more those judged longest ago lose it
 ETA_SPANS = (1800, 7200, RING_AGE)    # s: a runaway shows in the shortest first, slow growth amid noise in the longest
 ETA_SAMPLES = 6               # of a span that tell something: half an hour, asked every 5 min
 ETA_FIT = 0.9                 # r² of the fitted line below which it is noise: a burst in a third of a span has 0.89
@@ -3870,7 +3871,7 @@ class Health:
         self.bounds = {name: self._bound(name, unit, side) for name, unit, side, *_ in LIMITS}
         self.path = f"{host.state_dir}/{STATE_FILE}" if host.state_dir else ""
         self.trouble = "" if self.path else "no state directory: disk trends start anew at each restart"
-        self.levels: dict[str, int] = {}                       # 'disk/var' → index of STATUSES
+        self.levels: dict[str, int] = {}                       # 'disk/var' → index of STATUSES, where it is not 0
         self.rings: dict[str, list[tuple[float, float]]] = {}  # mount point → (time, bytes left); 'oom' → (time, kills)
         self.ends: dict[str, tuple[float, float] | None] = {}  # mount point → forecast
         self.cpu: list[tuple[int, ...]] = []                   # at most two samples, CPU_WINDOW apart
@@ -3953,7 +3954,10 @@ class Health:
             passed = [reading < limit * slack if bound.low else reading > limit / slack
                       for reading, limit in zip(readings, limits) if limit]
             level = step if passed and all(passed) else level
-        self.levels[name + component] = level
+        self.levels.pop(name + component, None)
+        self.levels |= {name + component: level} if level else {}
+        for oldest in list(self.levels)[:-LEVELS_MAX]:      # of mounts that are gone, with ever new names
+            self.levels.pop(oldest, None)
         words = f"{text} (limit {bound.words[level]})" if level else text
         return Check(name, component, round(value, 2), unit, STATUSES[level], bound.text, words + tail)
 
@@ -5708,6 +5712,7 @@ class Site:
         """Bring the tallies of all logs up to date. One that was not there at the last look, and has no lines of before
         it, was begun since, and all of it is counted; not so one that was moved here, or was closed to us."""
         budget, before, self._looked = Budget(COUNT_SECONDS), self._looked, int(time.time())    # logs have whole s
+        before = min(before, self._looked) if before < math.inf else before     # the clock may have been set back
         self._logs = self.catalogue.logs()
         latest = max((tally.took for tally in self.tallies.values()), default=0.0)
         known = {log.name: log for log in sorted(self._logs, key=lambda log: bool(log.files))}  # closed folders first

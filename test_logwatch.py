@@ -6820,6 +6820,18 @@ class DiskChecks(HostCase):
         # bytes count too: 10.1 of 100 GiB is above both limits
         self.assertEqual(seen, ['pass', 'warn', 'warn', 'warn', 'pass', 'pass', 'fail', 'fail', 'warn'])
 
+    def test_mounts_with_ever_new_names_leave_little_behind(self) -> None:
+        host = self.host(statvfs=statvfs_of(SIZES | {'/var': (100, 5, 5)}))
+        health = logwatch.Health(host)
+        with mock.patch.object(logwatch, 'LEVELS_MAX', 8):
+            for number in range(40):
+                health.judge('disk', f'/well/{number}', 1, '%', '', 99, 99 << 30)
+                health.judge('disk', f'/full/{number}', 99, '%', '', 1, 1)
+                self.assertEqual(self.check(self.verdict(host, health), 'disk', '/var').status, 'warn')
+        self.assertEqual(len(health.levels), 8)
+        host.prober.statvfs = statvfs_of(SIZES | {'/var': (100, 10.5, 10.5)})
+        self.assertEqual(self.check(self.verdict(host, health), 'disk', '/var').status, 'warn', 'which is remembered')
+
     def test_the_end_of_a_filling_disk_is_foretold_and_survives_a_restart(self) -> None:
         host = self.host(state=True)
         health = logwatch.Health(host)
@@ -8469,6 +8481,13 @@ class LogFigures(Case):
                 self.assertGreater(counted(name) or 0, expected)
         text = call(self.application, '/metrics').text
         self.assertEqual(sample(text, 'logwatch_http_responses_total{log="begun",status="503"}'), 3)
+
+    def test_a_log_that_is_begun_after_the_clock_was_set_back_counts_from_its_beginning(self) -> None:
+        self.scrape()
+        plant(self.root, {'late.log': 'line\n' * 7})
+        with mock.patch('time.time', return_value=time.time() - 3600):
+            text = call(self.application, '/metrics').text
+        self.assertEqual(sample(text, 'logwatch_log_bytes_total{log="late"}'), 35)
 
     def test_a_log_that_appears_later_counts_as_far_as_there_is_time_and_goes_on(self) -> None:
         self.scrape()
