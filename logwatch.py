@@ -1766,7 +1766,7 @@ class Stream:
                                     self._stamp(mark.prior_tail, mark.prior, head)))
 
     def resolve(self, cursor: Cursor) -> Mark:
-        """The place that a cursor names. Raises Problem 410 where it is gone."""
+        """The place that a cursor names. Raises Problem 410 where it is gone, 503 where finding it takes too long."""
         # Some compressors keep only the whole seconds of a file's time.
         newer = [index for index, file in enumerate(self.files)
                  if file.mtime_ns // 1_000_000 + 999 * (file.mtime_ns % 1_000_000_000 == 0) >= cursor.mtime_ms]
@@ -1781,6 +1781,10 @@ class Stream:
         saved = [number for number in range(len(self.files) - 1) if self._has_head(number, cursor)]
         follower = [saved[-1] + 1] if saved else []
         rest = self.start(max(newer[:1] + follower)) if newer or saved else self.end()
+        if self.budget.stop != "complete":      # of a packed file, what was not unpacked is not known
+            raise Problem(503, f"the place of this cursor in log {self.log.name} was not found in time: unpacking its "
+                          "file takes long", "ask again, or go on with after= and the cursor in 'oldest': behind that "
+                          "file", members={"oldest": self.cursor(rest)}, retry=RETRY_SECONDS)
         raise Problem(410, f"the place of this cursor in log {self.log.name} is gone: its file was deleted, "
                       "overwritten or truncated", "go on with after= and the cursor in 'oldest': behind the lost place",
                       members={"oldest": self.cursor(rest)})
@@ -2954,11 +2958,11 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool],
         try:
             page = read(place)
         except Problem as problem:
-            place = str(problem.members.get("oldest", place))
-            more = problem.status == 410
-            if more or str(problem) != trouble:
+            again, trouble = str(problem) == trouble, str(problem)
+            more = problem.status == 410 or again and "oldest" in problem.members      # lost, or out of reach
+            place = str(problem.members.get("oldest", place)) if more else place
+            if more or not again:
                 yield problem
-            trouble = str(problem)
         else:
             more = page.scan.stop != "complete" or bool(page.found)
             began -= pause if len(page.found) == STREAM_LINES else 0.0      # there is more at once

@@ -3696,6 +3696,37 @@ class Cursors(Case):
         pager.write(1, 10)
         self.assertEqual(pager.rest(cursor, 3), list(range(1, 11)))
 
+    def test_one_that_takes_too_long_to_unpack_is_503_and_not_gone(self) -> None:
+        pager = Pager(plant(scratch(), {'app.log': numbered(1, 20_000)}))
+        cursor = pager.behind(19_990)
+        pager.compress('', '.1.gz')
+        pager.write(20_001, 20_010)
+        spend = logwatch.Budget.spend
+
+        def slow(budget: logwatch.Budget, count: int) -> bool:
+            if budget.bytes > 500_000:
+                budget.stop = 'deadline'
+            return spend(budget, count)
+        for relation in ('after', 'before'):
+            with mock.patch.object(logwatch.Budget, 'spend', slow):
+                reply = pager.ask(**{relation: cursor})
+            self.assertProblem(reply, 503, 'unpacking')
+            self.assertTrue(reply.headers['Retry-After'].isdigit())
+            self.assertEqual(pager.rest(reply.json()['oldest']), list(range(20_001, 20_011)))
+        self.assertEqual(pager.rest(cursor), list(range(19_991, 20_011)))
+
+    def test_a_follower_asks_again_for_one_that_was_not_found_in_time_before_it_goes_on(self) -> None:
+        places: list[str] = []
+
+        def read(place: str) -> logwatch.Page:
+            places.append(place)
+            if place == 'oldest':
+                return logwatch.Page('app', (), logwatch.Scan(0, 0, 0, 'complete'), 'end', '', str)
+            raise logwatch.Problem(503, 'slow', members={'oldest': 'oldest'})
+        stream = logwatch.follow(read, logwatch.Watch(lambda: None), lambda: 'oldest' in places)
+        self.assertEqual([isinstance(item, logwatch.Problem) for item in stream], [True, True, False])
+        self.assertEqual(places, ['', '', 'oldest'])
+
     def test_one_says_nothing_of_the_lines_and_cannot_be_made(self) -> None:
         pager = self.planted()
         cursor = pager.behind(30)
