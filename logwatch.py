@@ -5407,8 +5407,8 @@ def parse_time(text: str) -> float:
 
 
 PARAMETERS = (
-    Option("n", parse_integer(1, LINES_MAX), f"how many lines, 1 to {LINES_MAX}; 100 if not given: the newest, the "
-           "oldest of them first, as tail prints them"),
+    Option("n", parse_integer(1, LINES_MAX), f"how many lines, 1 to {LINES_MAX}, with follow to {STREAM_LINES}; 100 if "
+           "not given: the newest, the oldest of them first, as tail prints them"),
     Option("q", parse_words, "lines with this fixed string; repeated: with all of them", repeat=True),
     Option("not", parse_words, "lines without this fixed string; repeated: with none of them", repeat=True),
     Option("re", parse_pattern, f"lines in which this regular expression (Python's syntax, {REGEX_CHARACTERS} "
