@@ -6848,7 +6848,8 @@ class Server:
             return False
         request = request._replace(gone=partial(self._is_gone, connection))
         prepared = self.application.prepare(request)
-        if isinstance(prepared, Call) and self._is_full(prepared, peer_key(request.peer)):
+        connection.owner = peer_key(request.peer)
+        if isinstance(prepared, Call) and self._is_full(prepared, connection.owner):
             what = (f"{FOLLOWERS_MAX} streams are open already, or {FOLLOWERS_SHARE} of yours" if prepared.streams
                     else "too many requests at once")
             prepared = problem_response(Problem(503, what, retry=5))
@@ -6857,14 +6858,15 @@ class Server:
         connection.sending = Sending(prepared, request.peer, f"{request.method} {request.path}", connection.keep,
                                      started, request.chunks)
         if isinstance(prepared, Call):
-            connection.owner = peer_key(request.peer)
             self._lend(connection)
             return False
-        if isinstance(self.application.guard(partial(self._work, connection)), Response):     # an error
-            connection.keep = False
-        if connection.keep and not connection.sending:      # who does not take a small answer at once is not waited for
+        failed = isinstance(self.application.guard(partial(self._work, connection)), Response)
+        if connection.sending and not failed:
+            self._wait_for_room(connection)
+        elif failed or not connection.keep:
+            self._close(connection)
+        else:
             return True
-        self._close(connection)
         return False
 
     def _is_full(self, call: Call, owner: str) -> bool:
@@ -6970,19 +6972,23 @@ class Server:
             self._spent[connection.owner] += int(1000 * (now - connection.since))
             self._start_waiting()
         connection.busy = connection.streams = False
+        self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
         if connection.sending:
-            connection.grant(SEND_SECONDS, now)
-            self._epoll.register(connection.sock.fileno(), select.EPOLLOUT)
-            slow = [other for other in self._connections.values() if other.sending and not other.busy]
-            if len(slow) > SLOW_MAX:
-                owned = collections.Counter(other.owner for other in slow)
-                self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))     # of who has most
+            self._wait_for_room(connection)
         elif not connection.keep:
             self._close(connection)
         else:
             connection.grant(HEADER_SECONDS, now)
-            self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
             self._serve(connection)
+
+    def _wait_for_room(self, connection: Connection) -> None:
+        """Have a client take the rest of an answer when it will, within SEND_SECONDS; of SLOW_MAX that are so slow."""
+        connection.grant(SEND_SECONDS, time.monotonic())
+        self._epoll.modify(connection.sock.fileno(), select.EPOLLOUT)
+        slow = [other for other in self._connections.values() if other.sending and not other.busy]
+        if len(slow) > SLOW_MAX:
+            owned = collections.Counter(other.owner for other in slow)
+            self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))     # of who has most
 
     # Signals -----------------------------------------------------------------------------------------------------
 

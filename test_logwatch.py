@@ -43,6 +43,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import tokenize
@@ -635,7 +636,7 @@ class TheSource(unittest.TestCase):
 
     def test_it_stays_within_its_budget_of_lines_of_at_most_120_characters(self) -> None:
         lines = self.source.splitlines()
-        self.assertLessEqual(len(self.code), 5300, 'lines of code; what is added makes room for itself')
+        self.assertLessEqual(len(self.code), 5291, 'lines of code; what is added makes room for itself')
         self.assertEqual([n for n, line in enumerate(lines, 1) if len(line) > 120 or line != line.rstrip()], [])
 
     def test_its_functions_are_short_and_shallow(self) -> None:
@@ -1794,6 +1795,23 @@ class Connections(Case):
         with self.server.wire() as wire:
             wire.send(b''.join(head_bytes(target) for target in targets))
             self.assertEqual([wire.answer().body.count(b'\n') for _ in targets], list(range(1, 21)))
+
+    def test_who_pipelines_and_reads_late_gets_every_answer(self) -> None:
+        """The first small answer that did not fit into the socket's buffer ended the connection."""
+        server = self.serve('--access-log', 'no', root=self.root, listen=f'unix:{scratch()}/http.sock')
+        with server.wire() as wire:
+            wire.send(LIVEZ * 2000)     # the answers are 1 MB, the buffer is 200 kB
+
+            def unread() -> int:
+                return int.from_bytes(fcntl.ioctl(wire.socket, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+            def is_full() -> bool:
+                before = unread()
+                time.sleep(0.05)
+                return 0 < before == unread()
+
+            until(is_full, 'the buffer to be full')
+            self.assertEqual({wire.answer().status for _ in range(2000)}, {200})
 
     def test_an_answer_that_is_not_taken_yet_is_not_overwritten_by_the_next(self) -> None:
         """Of a client who sends on while a worker has one of his requests, in a turn of the loop that is long."""
