@@ -7343,13 +7343,15 @@ COMMANDS: dict[str, Callable[[Config, Reread, str], int]] = {
 def make_parser() -> argparse.ArgumentParser:
     """The command line, its options out of OPTIONS."""
     parser = argparse.ArgumentParser(
-        prog="logwatch.py", description="Is this box well, and what do its logs say? Over HTTP, read-only.",
+        prog="logwatch.py",
+        usage="logwatch.py [serve | get PATH | check [URL] | token NAME | config] [--OPTION VALUE ...]; --help has all",
+        description="Is this box well, and what do its logs say? Over HTTP, read-only.",
         epilog="Each option is also an environment variable (LOGWATCH_LISTEN) and a key of the [logwatch] section of "
                "the configuration file; flag beats environment beats file.")
-    parser.add_argument("command", nargs="?", choices=COMMANDS, default="serve",
+    parser.add_argument("command", nargs="?", default="serve",
                         help="serve (default), get URL-PATH, check [URL], token NAME, config")
     parser.add_argument("argument", nargs="?", metavar="ARGUMENT", help="for get: '/logs/syslog?n=5'; for token: a "
-                        "name; for check: a URL on loopback that leads to logwatch through Nginx")
+                        "name; for check: a URL that leads to logwatch through this machine's Nginx")
     parser.add_argument("--scope", action="append", choices=sorted(SCOPES), help="for token, repeatable: what for")
     parser.add_argument("--version", action="store_true", help="print the release and the SHA-256 of this file")
     parser.add_argument("--config", metavar="FILE", default="", help=f"INI file (default {CONFIG_FILE}, if there)")
@@ -7370,6 +7372,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"logwatch {__version__} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
         return 0
     command, argument = options["command"], options["argument"] or ""
+    if command not in COMMANDS:
+        parser.error(f"there is no command {command!r}; there are: {', '.join(COMMANDS)}")
     if bool(argument) != (command in ("get", "token")) and not (argument and command == "check"):
         parser.error("get wants a URL-PATH, such as '/health', token a NAME; the other commands want nothing")
     if command == "token":
