@@ -762,9 +762,10 @@ def _group_names(gids: frozenset[int]) -> str:
 
 def _said(access: Access) -> str:
     """Show an access as `ls` does: owner:group mode, + for an ACL."""
-    hidden = is_unmapped(access.uid) or is_unmapped(access.gid)
-    return (f"{user_name(access.uid)}:{group_name(access.gid)} {stat.S_IMODE(access.mode):04o}" + "+" * bool(access.acl)
-            + " (?: hidden by PrivateUsers=; `logwatch.py check` as root names it)" * hidden)
+    acl = "+" if access.acl else ""
+    hidden = " (?: hidden by PrivateUsers=; `logwatch.py check` as root names it)"
+    said = f"{user_name(access.uid)}:{group_name(access.gid)} {stat.S_IMODE(access.mode):04o}{acl}"
+    return said + (hidden if is_unmapped(access.uid) or is_unmapped(access.gid) else "")
 
 
 def quoted(path: str) -> str:
@@ -3938,8 +3939,8 @@ class Health:
 
     def _bound(self, name: str, unit: str, side: str) -> Bound:
         """A row of LIMITS, with the limits that are in force."""
-        steps = [[limit and self.limits.get(f"{name}{twin}-{status}", 0.0) for twin in ("", "-bytes")]
-                 for status in STATUSES[1:] for limit in [self.limits.get(f"{name}-{status}", 0.0)]]
+        steps = [[self.limits.get(f"{name}{twin}-{status}", 0.0) for twin in ("", "-bytes")] for status in STATUSES[1:]]
+        steps = [step if step[0] else [0.0, 0.0] for step in steps]     # 0 is never reached, whatever its twin
         words = ["", *(" and ".join(([f"{limit:g} {unit}"] if limit else []) + ([size_words(twin)] if twin else []))
                        for limit, twin in steps)]
         text = ", ".join(f"{status} {side} {limit}" for status, limit in zip(STATUSES, words) if limit)
@@ -3959,8 +3960,8 @@ class Health:
             level = step if passed and all(passed) else level
         self.levels.pop(name + component, None)
         self.levels |= {name + component: level} if level else {}
-        for oldest in list(self.levels)[:-LEVELS_MAX]:      # of mounts that are gone, with ever new names
-            self.levels.pop(oldest, None)
+        if len(self.levels) > LEVELS_MAX:       # of mounts that are gone, with ever new names
+            del self.levels[next(iter(self.levels))]
         words = f"{text} (limit {bound.words[level]})" if level else text
         return Check(name, component, round(value, 2), unit, STATUSES[level], bound.text, words + tail)
 
@@ -5726,7 +5727,7 @@ class Site:
         latest = max((tally.took for tally in self.tallies.values()), default=0.0)
         known = {log.name: log for log in sorted(self._logs, key=lambda log: bool(log.files))}  # closed folders first
         kept = {name: tally for name, tally in self.tallies.items() if name in known}
-        fresh = {name: log.files[-1].parts[:-1][:1] for name, log in known.items() if log.files and name not in kept}
+        fresh = {name: log.folder for name, log in known.items() if log.files and name not in kept}
         crowds = collections.Counter(fresh.values())        # who fills a folder is last
         begun = sorted(fresh, key=lambda name: crowds[fresh[name]])[:COUNTED_MAX - len(kept)]
         self.tallies = kept | {name: Tally(latest) for name in begun}
