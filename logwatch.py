@@ -52,6 +52,7 @@ import ctypes
 import errno
 import fnmatch
 import functools
+import gc
 import glob
 import grp
 import gzip
@@ -182,9 +183,9 @@ LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their 
 CONNECTIONS_MAX = 512           # of LimitNOFILE=1024 in the shipped unit, the rest for logs
 SLOW_MAX = 8                    # answers that wait for slow clients, each with its lines in memory
 WORKERS_SHARE = 2               # of one client's requests: Python runs one thread at a time, and more make others wait
-SWITCH_SECONDS = 0.0002         # for which a thread may keep the others from running; Python's 5 ms are felt by all
+SWITCH_SECONDS = 0.0001         # for which a thread may keep the others from running; Python's 5 ms are felt by all
 ASIDE_SECONDS = 0.05            # for which a scan lets others pass at a time, looked at each STEP_SECONDS
-STEP_SECONDS = 0.0005           # a fifth of what 100 lines take
+STEP_SECONDS = 0.0002           # and after which it looks again: what a short request waits for at most, as a rule
 QUEUE_MAX = 64                  # requests waiting for a worker; the next one is told 503
 PIPELINE_MAX = 16               # requests answered from one read before other connections have their turn
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
@@ -614,12 +615,6 @@ def parse_token(name: str, values: Mapping[str, str], source: str) -> Token:
     return Token(name, digest, scopes, logs)
 
 
-def load_tokens(paths: Iterable[str]) -> tuple[Token, ...]:
-    """The tokens of INI files. Raises ConfigError."""
-    return tuple(parse_token(section.removeprefix("token "), values, f"{path}: [{section}]") for path in paths
-                 for section, values in read_ini(path).items() if section != "logwatch")
-
-
 def parse_option(option: Option, texts: Sequence[str], source: str) -> object:
     """The value of an option from its texts; `source` says in errors where they stood."""
     texts = [text.strip() for text in texts if text.strip() or not option.repeat]
@@ -637,11 +632,12 @@ def parse_option(option: Option, texts: Sequence[str], source: str) -> object:
 def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str], path: str = "") -> Config:
     """The effective configuration: flag beats environment beats file beats default. Raises ConfigError."""
     path = path or environment.get("LOGWATCH_CONFIG", "") or (CONFIG_FILE if os.path.exists(CONFIG_FILE) else "")
-    ini = {name: value.split("\n") for name, value in (read_ini(path) if path else {}).get("logwatch", {}).items()}
     credentials = os.path.join(environment.get("CREDENTIALS_DIRECTORY", ""), "tokens")     # LoadCredential=tokens:FILE
+    sources = {name: read_ini(name) for name in (path, credentials)
+               if name == path != "" or os.path.isabs(name) and os.path.exists(name)}
+    ini = {name: value.split("\n") for name, value in sources.get(path, {}).get("logwatch", {}).items()}
     for name in ini.keys() - {option.name for option in OPTIONS}:
-        known = ", ".join(option.name for option in OPTIONS)
-        raise ConfigError(f"{path}: {name} is unknown; allowed: {known}")
+        raise ConfigError(f"{path}: {name} is unknown; allowed: {', '.join(option.name for option in OPTIONS)}")
     values: dict[str, Any] = {}
     overruled: list[str] = []
     for option in OPTIONS:
@@ -657,8 +653,9 @@ def load_config(flags: Mapping[str, Sequence[str]], environment: Mapping[str, st
     names = [name for name, _ in values["log"]]
     if len(set(names)) < len(names):
         raise ConfigError(f"log: a name is given twice: {', '.join(sorted(names))}")
-    files = [name for name in (path, credentials) if (name == path or os.path.isabs(name)) and os.path.exists(name)]
-    return Config(**values, tokens=load_tokens(files), sources=tuple(files), limits=limits, overruled=tuple(overruled))
+    tokens = tuple(parse_token(title.removeprefix("token "), pairs, f"{name}: [{title}]")
+                   for name, sections in sources.items() for title, pairs in sections.items() if title != "logwatch")
+    return Config(**values, tokens=tokens, sources=tuple(sources), limits=limits, overruled=tuple(overruled))
 
 
 LOOPBACK = re.compile(r"localhost|::1|\[::1\]|127(\.[0-9]{1,3}){3}")      # what only this machine can reach, or be
@@ -2247,8 +2244,7 @@ def running_regex(pattern: str, ignore_case: bool, owner: str) -> Iterator[Match
     long.
     """
     with REGEX_ENDED:
-        free = REGEX_ENDED.wait_for(lambda: len(REGEX_OWNERS) < REGEX_MAX and owner not in REGEX_OWNERS, REGEX_WAIT)
-        if not free:
+        if not REGEX_ENDED.wait_for(lambda: len(REGEX_OWNERS) < REGEX_MAX and owner not in REGEX_OWNERS, REGEX_WAIT):
             raise Problem(429, f"a regular expression of yours is running already, or {REGEX_MAX} of others",
                           "search for fixed strings with q=", retry=1)
         REGEX_OWNERS.add(owner)
@@ -6124,8 +6120,7 @@ def file_response(request: Request, fd: int, name: str, key: bytes, held: contex
     headers = [("ETag", etag), ("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream"),
                ("Last-Modified", http_date(known_time(found.st_mtime_ns) // 10**9)),
                ("Content-Disposition", f'attachment; filename="{name}"'), ("Content-Length", str(last - first + 1))]
-    if part:
-        headers.append(("Content-Range", f"bytes {first}-{last}/{found.st_size}"))
+    headers += [("Content-Range", f"bytes {first}-{last}/{found.st_size}")] if part else []
     body = Body(file_pieces(fd, first, last + 1), held.pop_all().close)
     return Response(206 if part else 200, tuple(headers), body)
 
@@ -6497,10 +6492,7 @@ def render_head(response: Response, keep: bool, chunked: bool) -> bytes:
     lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}",
              f"Date: {http_date(int(time.time()))}"]
     lines += [f"{name}: {value}" for name, value in response.headers] + SECURITY_LINES
-    if chunked:
-        lines.append("Transfer-Encoding: chunked")
-    if not keep:
-        lines.append("Connection: close")
+    lines += ["Transfer-Encoding: chunked"] * chunked + ["Connection: close"] * (not keep)
     text = "\r\n".join(lines)
     if len(text.splitlines()) != len(lines):
         raise ValueError(f"a header of {response.status} holds a line break")
@@ -6669,14 +6661,14 @@ class Server:
                  notifier: Notifier) -> None:
         self._make, self._notifier = make_application, notifier
         self.application = make_application()
-        config = self.application.site.config
-        self._workers = config.workers
-        self._pool = concurrent.futures.ThreadPoolExecutor(config.workers, "worker")
+        self._workers = self.application.site.config.workers
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._workers, "worker")
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._connections: dict[int, Connection] = {}
         self._done: collections.deque[Connection] = collections.deque()     # that workers are through with, for now
         self._again: set[Connection] = set()    # with more requests in their buffers, perhaps
         self._epoll = select.epoll()
+        self._at_work = False           # the loop has something to do
         self._wake_in, self._wake_out = socket.socketpair()
         self._beat_at = self._sweep_at = 0.0    # time.monotonic() at which the next ones are due
         self._stop_at: float | None = None
@@ -6695,6 +6687,7 @@ class Server:
             signal.signal(number, lambda number, frame: self._signals.append(number))
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.freeze()             # a full collection went through all of this program, too: 9 ms with no thread running
         self._pool.submit(int).result()         # one worker now, for all that later there may be no thread for
         self._notifier.notify("READY=1")
         while not self._finished(time.monotonic()):
@@ -6707,8 +6700,12 @@ class Server:
     def _turn(self) -> None:
         """One round: what is due, what is readable, what workers have finished."""
         self._beat(time.monotonic())
+        patience = 0.0 if self._again else 0.05 if self._stop_at else min(1.0, self._notifier.watchdog_seconds or 1.0)
+        self._at_work = False
+        ready = self._epoll.poll(patience)
+        self._at_work = True
         # New clients last: making room for one may close a connection, whose own event, or request, comes before that.
-        for fd, events in sorted(self._epoll.poll(self._patience()), key=lambda event: event[0] in self._listeners):
+        for fd, events in sorted(ready, key=lambda event: event[0] in self._listeners):
             if fd in self._listeners:
                 self._accept(self._listeners[fd])
             elif fd == self._wake_in.fileno():
@@ -6731,10 +6728,6 @@ class Server:
         if self._notifier.watchdog_seconds and now >= self._beat_at:
             self._notifier.notify("WATCHDOG=1")
             self._beat_at = now + self._notifier.watchdog_seconds
-
-    def _patience(self) -> float:
-        """Seconds that the loop may sleep."""
-        return 0.0 if self._again else 0.05 if self._stop_at else min(1.0, self._notifier.watchdog_seconds or 1.0)
 
     # Accepting ---------------------------------------------------------------------------------------------------
 
@@ -6860,14 +6853,8 @@ class Server:
         if isinstance(prepared, Call):
             self._lend(connection)
             return False
-        failed = isinstance(self.application.guard(partial(self._work, connection)), Response)
-        if connection.sending and not failed:
-            self._wait_for_room(connection)
-        elif failed or not connection.keep:
-            self._close(connection)
-        else:
-            return True
-        return False
+        self._send(connection)
+        return self._settle(connection)
 
     def _is_full(self, call: Call, owner: str) -> bool:
         """Whether there is no room for a call: in all, or for this client, who may take a part of it."""
@@ -6906,16 +6893,21 @@ class Server:
         """How many ms its client has had of the workers of late."""
         return self._spent[connection.owner] + 1000 * (now - connection.since)
 
+    def _is_wanted(self, connection: Connection, now: float) -> bool:
+        """Whether the loop is at work, or has an event to come to, or a worker for a client who has had less of them.
+        All want the interpreter's lock, and who has it would win it back at each read, before they are awake."""
+        return (self._at_work or bool(select.select([self._epoll], [], [], 0)[0]) or
+                any(other.owner != connection.owner and 2 * self._claim(other, now) < self._claim(connection, now)
+                    for other in tuple(self._running)))
+
     def _is_gone(self, connection: Connection, streams: bool) -> bool:
-        """Whether its client has hung up, asked by a worker at each block of a scan. It steps aside there for requests
-        of clients who have had less of the workers, no longer than it has been at work since the last time."""
+        """Whether its client has hung up, asked by a worker at each block of a scan. It steps aside there for those who
+        want to run before it, no longer than it has been at work since the last time."""
         now = time.monotonic()
         if now - connection.aside < STEP_SECONDS:
             return False                # asked again at the next block, 0.1 ms later
         end = now + min(now - connection.aside, ASIDE_SECONDS)
-        while now < end and any(other.owner != connection.owner and
-                                2 * self._claim(other, now) < self._claim(connection, now)
-                                for other in tuple(self._running)):
+        while now < end and self._is_wanted(connection, now):
             time.sleep(STEP_SECONDS)
             now = time.monotonic()
         gone = has_hung_up(connection.sock, streams)
@@ -6924,10 +6916,7 @@ class Server:
 
     def _lent(self, connection: Connection) -> None:
         """In a worker: send what is to be sent, and give the connection back whatever comes of it."""
-        outcome = self.application.guard(functools.partial(self._work, connection))
-        if connection.streams or isinstance(outcome, Response):     # its end, or an error while it was sent
-            connection.keep = False
-            self._finish(connection)
+        self._send(connection)
         self._done.append(connection)
         with contextlib.suppress(BlockingIOError):
             self._wake_out.send(b"\0")
@@ -6936,13 +6925,20 @@ class Server:
         """Answer what is no request, and close: what stands behind it cannot be told apart from it (CVE-2024-49768)."""
         line = head.partition(b"\r\n")[0].partition(b"?")[0].decode("latin-1")
         connection.sending = Sending(problem_response(problem), connection.peer, line, False, time.monotonic())
-        self.application.guard(partial(self._work, connection))
+        self._send(connection)
         with contextlib.suppress(OSError):
             connection.sock.shutdown(socket.SHUT_WR)        # so that a reset does not overtake the answer
             connection.sock.recv(HEADERS_BYTES)
         self._close(connection)
 
     # Answers -----------------------------------------------------------------------------------------------------
+
+    def _send(self, connection: Connection) -> None:
+        """Send what can be sent now; the end of a stream, and an error, are that of the connection."""
+        outcome = self.application.guard(partial(self._work, connection))
+        if connection.streams or isinstance(outcome, Response):
+            connection.keep = False
+            self._finish(connection)
 
     def _work(self, connection: Connection) -> None:
         """Send what the client takes at once, and leave the rest in `sending`; in a thread of its own what comes as it
@@ -6973,13 +6969,19 @@ class Server:
             self._start_waiting()
         connection.busy = connection.streams = False
         self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
+        if self._settle(connection):
+            connection.grant(HEADER_SECONDS, now)
+            self._serve(connection)
+
+    def _settle(self, connection: Connection) -> bool:
+        """Have a connection wait for its client to take the rest of an answer, or end. False unless it may go on."""
         if connection.sending:
             self._wait_for_room(connection)
         elif not connection.keep:
             self._close(connection)
         else:
-            connection.grant(HEADER_SECONDS, now)
-            self._serve(connection)
+            return True
+        return False
 
     def _wait_for_room(self, connection: Connection) -> None:
         """Have a client take the rest of an answer when it will, within SEND_SECONDS; of SLOW_MAX that are so slow."""

@@ -33,6 +33,7 @@ import pwd
 import random
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -10044,17 +10045,17 @@ class OneAmongOthers(Case):
         self.assertEqual({reply.status for reply in replies}, {200, 503})
         self.assertEqual([reply for reply in replies if (reply.status == 503) != ('Retry-After' in reply.headers)], [])
 
-    def test_a_scan_steps_aside_for_who_has_had_less_and_not_for_long(self) -> None:
+    def test_a_scan_steps_aside_for_the_loop_and_who_has_had_less_and_not_for_long(self) -> None:
         application: Any = make_application('--log-root', str(scratch()))
         server = logwatch.Server(lambda: application, [], logwatch.Notifier({}))
         for sock in (server._wake_in, server._wake_out, server._epoll):
             self.addCleanup(sock.close)
-        pairs = [socket.socketpair() for _ in range(3)]
+        pairs = [socket.socketpair() for _ in range(4)]
         for one, other in pairs:
             self.addCleanup(one.close)
             self.addCleanup(other.close)
         scan, short, own = (logwatch.Connection(one, 'x', time.monotonic() - age) for (one, _), age in zip(
-            pairs, (10.0, 0.0, 0.0), strict=True))
+            pairs, (10.0, 0.0, 0.0), strict=False))
         scan.owner, short.owner, own.owner = 'greedy', 'modest', 'greedy'
         for running, ended in (({scan, short}, True), ({scan, own}, False), ({scan}, False)):
             with self.subTest(len(running)), mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0):
@@ -10066,6 +10067,20 @@ class OneAmongOthers(Case):
                             asked.result(0.2)
                         server._running.discard(short)
                     self.assertFalse(asked.result(20))
+        waker, waked = pairs[3]
+        server._epoll.register(waked.fileno(), select.EPOLLIN)
+        # What the loop has in hand, and what it has not come to yet.
+        for begin, end in ((lambda: setattr(server, '_at_work', True), lambda: setattr(server, '_at_work', False)),
+                           (lambda: waker.send(b'x'), lambda: waked.recv(9))):
+            with mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0), \
+                    concurrent.futures.ThreadPoolExecutor(1) as pool:
+                server._running, scan.aside = {scan}, 0.0
+                begin()
+                asked = pool.submit(server._is_gone, scan, False)
+                with self.assertRaises(TimeoutError):
+                    asked.result(0.2)
+                end()
+                self.assertFalse(asked.result(20))
         server._running, scan.aside = {scan, short}, 0.0
         self.assertFalse(server._is_gone(scan, False), 'whoever keeps coming, it goes on')
         short.aside = 0.0
@@ -10073,6 +10088,32 @@ class OneAmongOthers(Case):
         pairs[0][1].close()
         scan.aside = 0.0
         self.assertEqual([server._is_gone(scan, False) for _ in range(3)], [True] * 3)
+
+    def test_the_loop_is_at_work_from_an_event_until_it_waits_for_the_next(self) -> None:
+        application: Any = make_application('--access-log', 'no', '--log-root', str(scratch()))
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            server = logwatch.Server(lambda: application, [listener], logwatch.Notifier({}))
+            for sock in (server._wake_in, server._wake_out, server._epoll):
+                self.addCleanup(sock.close)
+            seen: list[bool] = []
+
+            def noting(run: Callable[..., Any]) -> Callable[..., Any]:
+                def noted(*given: Any) -> Any:
+                    seen.append(server._at_work)
+                    return run(*given)
+                return noted
+            listener.setblocking(False)
+            server._epoll.register(listener.fileno(), select.EPOLLIN)
+            server._epoll = mock.Mock(wraps=server._epoll, poll=noting(server._epoll.poll))
+            application.prepare = noting(application.prepare)
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(head_bytes('/livez'))
+                for _ in range(3):
+                    server._turn()
+                self.assertTrue(client.recv(99).startswith(b'HTTP/1.1 200'))
+            self.assertEqual(seen, [False, False, True, False])     # it accepts; it reads and answers; it waits
+            for connection in list(server._connections.values()):
+                server._close(connection)
 
     def test_a_scan_comes_to_its_end_beside_any_number_of_short_requests(self) -> None:
         root = plant(scratch(), {'app.log': numbered(1, 200), 'big.log': numbered(1, 60000, 'x' * 60)})
