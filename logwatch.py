@@ -6894,19 +6894,20 @@ class Server:
         return self._spent[connection.owner] + 1000 * (now - connection.since)
 
     def _is_wanted(self, connection: Connection, now: float) -> bool:
-        """Whether the loop is at work, or has an event to come to, or a worker for a client who has had less of them.
-        All want the interpreter's lock, and who has it would win it back at each read, before they are awake."""
+        """Whether the loop is at work, or has an event to come to, or a worker for a client who has had less, or
+        for an older request of this one's. All want the interpreter's lock; who has it, and gives it up to read, would
+        have it back before any of them is awake."""
         return (self._at_work or bool(select.select([self._epoll], [], [], 0)[0]) or
-                any(other.owner != connection.owner and 2 * self._claim(other, now) < self._claim(connection, now)
-                    for other in tuple(self._running)))
+                any(2 * self._claim(other, now) < self._claim(connection, now) if other.owner != connection.owner
+                    else other.since < connection.since for other in tuple(self._running)))
 
     def _is_gone(self, connection: Connection, streams: bool) -> bool:
         """Whether its client has hung up, asked by a worker at each block of a scan. It steps aside there for those who
-        want to run before it, no longer than it has been at work since the last time."""
+        want to run before it, no longer than three times as long as it was at work since the last time."""
         now = time.monotonic()
         if now - connection.aside < STEP_SECONDS:
             return False                # asked again at the next block, 0.1 ms later
-        end = now + min(now - connection.aside, ASIDE_SECONDS)
+        end = now + min(3 * (now - connection.aside), ASIDE_SECONDS)
         while now < end and self._is_wanted(connection, now):
             time.sleep(STEP_SECONDS)
             now = time.monotonic()

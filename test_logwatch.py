@@ -10085,6 +10085,13 @@ class OneAmongOthers(Case):
         self.assertFalse(server._is_gone(scan, False), 'whoever keeps coming, it goes on')
         short.aside = 0.0
         self.assertFalse(server._is_gone(short, False), 'who has had less goes first')
+        server._running, own.aside = {scan, own}, 0.0
+        with mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0), concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(server._is_gone, own, False)
+            with self.assertRaises(TimeoutError):
+                asked.result(0.2)           # a client's older scan goes first
+            server._running.discard(scan)
+            self.assertFalse(asked.result(20))
         pairs[0][1].close()
         scan.aside = 0.0
         self.assertEqual([server._is_gone(scan, False) for _ in range(3)], [True] * 3)
