@@ -153,7 +153,8 @@ FOLLOWERS_MAX = 32              # streams at the same time, each with a thread t
 FOLLOWERS_SHARE = 24            # of them, for one client
 FOLLOW_SECONDS = 3_600.0        # after which a stream ends, and its client resumes: nothing lives for ever
 PING_SECONDS = 15.0             # of silence, after which a stream that is not plain text says that it is alive
-STREAM_LINES = 1_000            # lines that a stream reads at once, and holds while its client is slow: 2 to 6 MB
+STREAM_LINES = 1_000            # lines that a stream reads at once, and holds while its client is slow
+STREAM_BYTES = 1 << 20          # bytes of them
 REGEX_PAUSE = 1.0               # s between two reads of a stream for a regular expression: each starts a Python, 40 ms
 RETRY_SECONDS = 2               # after which a client of a stream that has ended comes back
 WATCH_SECONDS = 0.06            # between two looks at a followed log's files
@@ -182,6 +183,7 @@ DRAIN_SECONDS = 8.0             # after SIGTERM; below TimeoutStopSec=10 of the 
 LAME_SECONDS = 0.3              # after SIGTERM, for requests that are on their way on kept-alive connections
 CONNECTIONS_MAX = 512           # of LimitNOFILE=1024 in the shipped unit, the rest for logs
 SLOW_MAX = 8                    # answers that wait for slow clients, each with its lines in memory
+DOWNLOADS_MAX = 64              # of /raw, each with a descriptor and a piece in memory
 WORKERS_SHARE = 2               # of one client's requests: Python runs one thread at a time, and more make others wait
 SWITCH_SECONDS = 0.0001         # for which a thread may keep the others from running; Python's 5 ms are felt by all
 ASIDE_SECONDS = 0.05            # for which a scan lets others pass at a time, looked at each STEP_SECONDS
@@ -503,7 +505,7 @@ parse_boolean = parse_text(r"(?i:yes|no|true|false|on|off|1|0)", "yes or no",   
 parse_number = parse_text(r"[0-9]{1,15}(\.[0-9]{1,6})?", "a decimal number that is not negative", float)
 parse_folder = parse_text(r"/[^\0]*", "an absolute path", os.path.normpath)
 parse_optional_folder = parse_text(r"(/[^\0]*)?", "an absolute path", lambda text: text and os.path.normpath(text))
-parse_host = parse_text(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", "a host name without port", str.lower)
+parse_host = parse_text(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", "a host name without port", str.lower)
 parse_words = parse_text(r"[^\0\r\n]+", "a string that is not empty and holds no line break and no NUL")
 parse_pattern = parse_text(rf"[^\0]{{1,{REGEX_CHARACTERS}}}",
                            f"a regular expression of 1 to {REGEX_CHARACTERS} characters")
@@ -1627,10 +1629,11 @@ def secret_key(state_dir: str, hides: bool) -> bytes:
     path = os.path.join(state_dir, "key")
     if state_dir and not os.path.exists(path):
         scratch = f"{path}.{os.getpid()}"       # an empty one, of a disk that was full, would be there for good
-        with contextlib.suppress(OSError), open(scratch, "wb", opener=partial(os.open, mode=0o600)) as file:
+        with contextlib.suppress(OSError), open(scratch, "xb", opener=partial(os.open, mode=0o600)) as file:
             file.write(os.urandom(SECRET_BYTES))
             file.flush()
             os.link(scratch, path)
+            os.fchown(file.fileno(), *os.stat(state_dir)[4:6])      # root's `get` may be the first
         with contextlib.suppress(OSError):
             os.unlink(scratch)
     known = [] if hides else ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]
@@ -1833,7 +1836,7 @@ Window = tuple[int, int | None]     # from where to where (None: its end) a file
 
 
 class Query(NamedTuple):
-    """Which lines: at most `n` of those that `pick` takes, behind the cursor `after` or before the cursor `before`;
+    """Which lines: at most `n`, of `size` bytes, that `pick` takes, behind the cursor `after` or before `before`;
     with neither, the newest. `window` tells what of a file can hold such lines (None: nothing), `around` how many lines
     before and behind each are given with it. `onward`: a line whose end there was no time to find is given as it is,
     and the rest of it passed by the next time, so that it is not read again and again.
@@ -1846,6 +1849,7 @@ class Query(NamedTuple):
     window: Callable[[Stream, int], Window | None] = lambda stream, number: (0, None)
     around: tuple[int, int] = (0, 0)
     hide: Hide | None = None
+    size: int = PAGE_BYTES
     margin: int = TAIL_BYTES    # bytes before a block that `pick` wants to see
     onward: bool = False
 
@@ -1899,7 +1903,7 @@ def lines_behind(stream: Stream, query: Query, mark: Mark) -> tuple[Sequence[Fou
         lines = lines_of(block, query.pick, query.n - len(found), False, query.hide)
         for line in (line for line in lines if line.end <= end.offset):
             size += len(line.text)
-            if size > PAGE_BYTES:
+            if size > query.size:
                 stream.budget.stop = "limit"
                 return found, mark
             mark = place(line.end, line.after)
@@ -1927,7 +1931,7 @@ def batches_before(source: Source, window: Window, query: Query, budget: Budget)
         for line in lines_of(block, query.pick, query.n, True, query.hide):
             kept.append(line)
             size += len(line.text)
-            while len(kept) > query.n or size - len(kept[0].text) > PAGE_BYTES:
+            while len(kept) > query.n or size - len(kept[0].text) > query.size:
                 size -= len(kept.popleft().text)
         first, last = first or block, block
     if budget.stop != "complete":       # further back is only beyond this file, so that it is got past
@@ -1970,7 +1974,7 @@ def lines_before(stream: Stream, query: Query, place: Mark | None) -> tuple[Sequ
             last = base.at(end.offset, end.tail)
         for line in reversed(lines):
             size += len(line.text)
-            if size > PAGE_BYTES:
+            if size > query.size:
                 stream.budget.stop = "limit"
                 return found, first, last
             found.appendleft(Found(base.at(line.end, line.after), line, number=index))
@@ -2661,9 +2665,7 @@ def _moment(text: str, now: float) -> float | None:
     if relative:  # as in systemd, '15m' alone has no direction, '-15m ago' would have two
         spans = (float(n) * _UNITS[u if u in _UNITS else u.removesuffix("s")] for n, u in _SPAN.findall(text))
         return now + sum(spans) * (1 if relative[1] == "+" else -1)
-    if at:
-        return float(at[1])
-    return _date_time(date_time, today) if date_time else None
+    return float(at[1]) if at else _date_time(date_time, today) if date_time else None
 
 
 def parse_when(text: str, now: float) -> float:
@@ -2868,7 +2870,7 @@ def read_journal(name: str, unit: str, query: Query, criteria: Criteria, budget:
             line = line._replace(text=query.hide(line.text + end).removesuffix(end))
         hit = inside and query.pick(Block(0, line.text, b""), 1, True)
         size += len(line.text) if hit else 0
-        if size > PAGE_BYTES:
+        if size > query.size:
             budget.stop = "limit"
             break
         places.append(entry)
@@ -3900,7 +3902,7 @@ class Health:
         """Replace the file; without fsync, since a lost one costs half an hour of forecast and nothing else."""
         scratch = f"{self.path}.{os.getpid()}"
         try:
-            with open(scratch, "w", encoding="utf-8") as file:
+            with open(scratch, "x", encoding="utf-8") as file:      # the folder's owner may have put a link there
                 file.write(text)
             os.replace(scratch, self.path)
             self.trouble = ""
@@ -5339,9 +5341,7 @@ def body_of(pieces: Iterable[bytes]) -> bytes | Iterable[bytes]:
     """Pieces joined to writes of PIECE_BYTES; the whole as one, with a known length, where it is no larger."""
     whole = joined(pieces)
     first = next(whole)
-    if len(first) < PIECE_BYTES:
-        return first
-    return itertools.chain([first], whole)
+    return first if len(first) < PIECE_BYTES else itertools.chain([first], whole)
 
 
 class Body:
@@ -5788,9 +5788,7 @@ Args = Mapping[str, Any]
 
 def timestamp(seconds: float | None) -> str | None:
     """RFC 3339 in UTC, to the millisecond; None stays None."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def log_state(site: Site, log: Log) -> dict[str, object]:
@@ -5903,7 +5901,8 @@ def hiding(site: Site, request: Request) -> Hide | None:
 def query_of(args: Args, criteria: Criteria, survey: Survey | None, *, matches: Matches | None,
              hide: Hide | None) -> Query:
     """A query of the parameters, for lines of a format, or, without a survey, of the journal."""
-    query = Query(args.get("n", 100), after=args.get("after"), before=args.get("before"), hide=hide)
+    query = Query(args.get("n", 100), after=args.get("after"), before=args.get("before"), hide=hide,
+                  size=STREAM_BYTES if args.get("follow") else PAGE_BYTES)
     if not survey:
         rest = criteria._replace(since=-math.inf, until=math.inf, level=None)        # journalctl chooses by these
         # What is asked of the lines is asked behind `hide`: pseudonyms made twice are not what was shown.
@@ -6144,9 +6143,8 @@ def answer_raw(site: Site, request: Request, args: Args, name: str) -> Response:
 @functools.lru_cache(maxsize=8)
 def render_verdict(verdict: Verdict, format_: str) -> bytes:
     """The body of a verdict; probes ask for the same one many times a second."""
-    if format_ == "text":
-        return safe_text(health_text(verdict).encode("utf-8", "backslashreplace"))
-    return JSON(health_json(verdict)).encode() + b"\n"
+    return (safe_text(health_text(verdict).encode("utf-8", "backslashreplace")) if format_ == "text"
+            else JSON(health_json(verdict)).encode() + b"\n")
 
 
 def choose_checks(verdict: Verdict, args: Args, only: str = "") -> Verdict:
@@ -6504,48 +6502,54 @@ def access_line(peer: str, request: str, status: int, size: int, seconds: float)
     return f"{peer} {ascii(request[:200])} {status} {size} {seconds * 1000:.1f}ms\n"
 
 
+def frames_of(response: Response, keep: bool, bodiless: bool, chunks: bool) -> Iterator[bytes]:
+    """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
+    than its Content-Length: the connection must not go on."""
+    if isinstance(response.body, bytes):
+        head = render_head(response, keep, False)
+        yield head if bodiless else head + response.body
+        return
+    length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
+    chunked = length is None and chunks
+    head = render_head(response, keep, chunked)
+    if bodiless:
+        yield head
+        return
+    size = 0
+    for piece in response.body:
+        frame = head + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
+        if frame:
+            yield frame
+        head = b""
+        size += len(piece)
+    if chunked:
+        yield head + b"0\r\n\r\n"
+    elif head:
+        yield head
+    if length is not None and size != length:
+        raise ConnectionAbortedError("the file became shorter while it was sent")
+
+
 class Sending:
     """An answer on its way to a client, as far as the socket takes it, worked out when the first of it is sent; `line`:
-    the method and path that it is to."""
+    the method and path that it is to. Nothing of it refers back to it: a cycle would hold what was not sent until a
+    garbage collection, 400 MB of streams that were closed."""
 
     def __init__(self, answer: Response | Call, peer: str, line: str, keep: bool, started: float,
                  chunks: bool = True) -> None:
         self.answer, self.peer, self.line, self.started = answer, peer, line, started
-        self.sent = 0
-        self._frames = self._make_frames(keep, line.startswith("HEAD "), chunks)
+        self.sent, self.most = 0, SLOW_MAX
+        self._how = keep, line.startswith("HEAD "), chunks
+        self._frames: Iterator[bytes] | None = None
         self._rest = b""
-
-    def _make_frames(self, keep: bool, bodiless: bool, chunks: bool) -> Iterator[bytes]:
-        """What goes over the wire for an answer, in the pieces to send. Raises OSError where a body turns out shorter
-        than its Content-Length: the connection must not go on."""
-        response = self.answer = self.answer.run() if isinstance(self.answer, Call) else self.answer
-        if isinstance(response.body, bytes):
-            head = render_head(response, keep, False)
-            yield head if bodiless else head + response.body
-            return
-        length = next((int(value) for name, value in response.headers if name == "Content-Length"), None)
-        chunked = length is None and chunks
-        head = render_head(response, keep, chunked)
-        if bodiless:
-            yield head
-            return
-        size = 0
-        for piece in response.body:
-            frame = head + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece)
-            if frame:
-                yield frame
-            head = b""
-            size += len(piece)
-        if chunked:
-            yield head + b"0\r\n\r\n"
-        elif head:
-            yield head
-        if length is not None and size != length:
-            raise ConnectionAbortedError("the file became shorter while it was sent")
 
     def push(self, sock: socket.socket) -> bool:
         """Send what the socket takes now. Whether that was all of it; raises OSError or ValueError where it cannot
         be."""
+        if not self._frames:
+            response = self.answer = self.answer.run() if isinstance(self.answer, Call) else self.answer
+            self._frames = frames_of(response, *self._how)
+            self.most = DOWNLOADS_MAX if isinstance(response.body, Body) else SLOW_MAX      # that may be as slow
         while rest := self._rest or next(self._frames, b""):
             self._rest = rest
             try:
@@ -6561,8 +6565,7 @@ class Notifier:
     """systemd's side: sd_notify(3), and listening sockets handed down (sd_listen_fds(3)) or stored with it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        path = environment.get("NOTIFY_SOCKET", "")
-        self._path = "\0" + path[1:] if path.startswith("@") else path
+        self._path = re.sub("^@", "\0", environment.get("NOTIFY_SOCKET", ""))      # an abstract socket, unix(7)
         own = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         text = environment.get("WATCHDOG_USEC", "") if own else ""
         self.watchdog_seconds = int(text) / 2e6 if text.isascii() and text.isdigit() else None   # half, as advised
@@ -6621,8 +6624,8 @@ def bind_listener(address: Address) -> socket.socket:
             listener = socket.socket(family, kind)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
-    except OSError as error:
-        raise Unavailable(f"listen: {address}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise Unavailable(f"listen: {address}: {getattr(error, 'strerror', 'no name of a host')}") from None
     listener.listen(CONNECTIONS_MAX)
     return listener
 
@@ -6631,6 +6634,9 @@ def socket_address(listener: socket.socket) -> str:
     """Where a socket listens, as `--listen` has it."""
     name = listener.getsockname()
     return f"unix:{name}" if listener.family == socket.AF_UNIX else str(Address("", name[0], name[1]))
+
+
+LOOP = ""       # among clients, by their addresses, the server's own loop
 
 
 class Connection:
@@ -6674,7 +6680,7 @@ class Server:
         self._stop_at: float | None = None
         self._waiting: list[Connection] = []    # for a worker
         self._running: set[Connection] = set()      # with workers
-        self._spent: collections.Counter[str] = collections.Counter()       # by client: ms with workers, of late
+        self._spent: collections.Counter[str] = collections.Counter()       # by client, and LOOP: µs of late
         self._signals: collections.deque[int] = collections.deque()
 
     def run(self) -> None:
@@ -6703,7 +6709,7 @@ class Server:
         patience = 0.0 if self._again else 0.05 if self._stop_at else min(1.0, self._notifier.watchdog_seconds or 1.0)
         self._at_work = False
         ready = self._epoll.poll(patience)
-        self._at_work = True
+        self._at_work, began = True, time.thread_time()
         # New clients last: making room for one may close a connection, whose own event, or request, comes before that.
         for fd, events in sorted(ready, key=lambda event: event[0] in self._listeners):
             if fd in self._listeners:
@@ -6721,6 +6727,7 @@ class Server:
                 self._serve(connection)
         while self._signals:
             self._obey(self._signals.popleft())
+        self._spent[LOOP] += int(1e6 * (time.thread_time() - began))
         self._sweep(time.monotonic())
 
     def _beat(self, now: float) -> None:
@@ -6880,34 +6887,37 @@ class Server:
             self._done.append(connection)
 
     def _start_waiting(self) -> None:
-        """Start what waits for a worker, the longest first; of one client no more than WORKERS_SHARE."""
+        """Start what waits for a worker, the longest first; of one client no more than WORKERS_SHARE, and the last
+        worker is for one who has none."""
         for connection in list(self._waiting):
-            if [other.owner for other in self._running].count(connection.owner) < WORKERS_SHARE:
+            own = [other.owner for other in self._running].count(connection.owner)
+            if own < WORKERS_SHARE and len(self._running) + bool(own) < self._workers:
                 self._waiting.remove(connection)
                 self._running.add(connection)
-                connection.since = time.monotonic()
+                connection.since = connection.aside = time.monotonic()
                 with contextlib.suppress(RuntimeError):     # no further thread: the next worker that comes free does it
                     self._pool.submit(self._lent, connection)
 
     def _claim(self, connection: Connection, now: float) -> float:
-        """How many ms its client has had of the workers of late."""
-        return self._spent[connection.owner] + 1000 * (now - connection.since)
+        """How many µs its client has had of the workers of late."""
+        return self._spent[connection.owner] + 1e6 * min(1.0, now - connection.since)    # as _sweep() halves the rest
 
     def _is_wanted(self, connection: Connection, now: float) -> bool:
-        """Whether the loop is at work, or has an event to come to, or a worker for a client who has had less, or
-        for an older request of this one's. All want the interpreter's lock; who has it, and gives it up to read, would
-        have it back before any of them is awake."""
-        return (self._at_work or bool(select.select([self._epoll], [], [], 0)[0]) or
-                any(2 * self._claim(other, now) < self._claim(connection, now) if other.owner != connection.owner
-                    else other.since < connection.since for other in tuple(self._running)))
+        """Whether the loop, at work or with an event to come to, or a worker for another client has had half as much.
+        They want the interpreter's lock; who has it, and gives it up to read, has it back before they are awake."""
+        half = self._claim(connection, now) / 2
+        if 2 * self._spent[LOOP] < half and (self._at_work or select.select([self._epoll], [], [], 0)[0]):
+            return True                 # twice: its time is CPU's, theirs the clock's
+        return any(other.owner != connection.owner and self._claim(other, now) < half for other in tuple(self._running))
 
     def _is_gone(self, connection: Connection, streams: bool) -> bool:
-        """Whether its client has hung up, asked by a worker at each block of a scan. It steps aside there for those who
-        want to run before it, no longer than three times as long as it was at work since the last time."""
+        """Whether its client has hung up, asked at each block of a scan. It steps aside there for those who want to run
+        before it, no longer than three times as long as it was at work since the last time."""
         now = time.monotonic()
-        if now - connection.aside < STEP_SECONDS:
+        worked = now - connection.aside
+        if worked < STEP_SECONDS:
             return False                # asked again at the next block, 0.1 ms later
-        end = now + min(3 * (now - connection.aside), ASIDE_SECONDS)
+        end = now + min(3 * worked, ASIDE_SECONDS) * (worked < ASIDE_SECONDS)     # if longer, it slept, as streams do
         while now < end and self._is_wanted(connection, now):
             time.sleep(STEP_SECONDS)
             now = time.monotonic()
@@ -6966,7 +6976,7 @@ class Server:
         now = time.monotonic()
         if not connection.streams:
             self._running.discard(connection)
-            self._spent[connection.owner] += int(1000 * (now - connection.since))
+            self._spent[connection.owner] += int(1e6 * (now - connection.since))
             self._start_waiting()
         connection.busy = connection.streams = False
         self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
@@ -6977,26 +6987,27 @@ class Server:
     def _settle(self, connection: Connection) -> bool:
         """Have a connection wait for its client to take the rest of an answer, or end. False unless it may go on."""
         if connection.sending:
-            self._wait_for_room(connection)
+            self._wait_for_room(connection, connection.sending.most)
         elif not connection.keep:
             self._close(connection)
         else:
             return True
         return False
 
-    def _wait_for_room(self, connection: Connection) -> None:
-        """Have a client take the rest of an answer when it will, within SEND_SECONDS; of SLOW_MAX that are so slow."""
+    def _wait_for_room(self, connection: Connection, most: int) -> None:
+        """Have a client take the rest of an answer when it will, within SEND_SECONDS; of so many at most."""
         connection.grant(SEND_SECONDS, time.monotonic())
         self._epoll.modify(connection.sock.fileno(), select.EPOLLOUT)
-        slow = [other for other in self._connections.values() if other.sending and not other.busy]
-        if len(slow) > SLOW_MAX:
+        slow = [other for other in self._connections.values()
+                if not other.busy and other.sending and other.sending.most == most]
+        if len(slow) > most:
             owned = collections.Counter(other.owner for other in slow)
             self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))     # of who has most
 
     # Signals -----------------------------------------------------------------------------------------------------
 
     def _obey(self, number: int) -> None:
-        if number == signal.SIGHUP:
+        if self._stop_at is None and number == signal.SIGHUP:
             self._reload()
         elif self._stop_at is None:
             self._notifier.notify("STOPPING=1")
@@ -7009,8 +7020,7 @@ class Server:
 
     def _reload(self) -> None:
         """Read the configuration again; one with an error changes nothing."""
-        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={now_us}")
+        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
         try:
             application = self._make()
             old, new = self.application.site.config, application.site.config
@@ -7066,11 +7076,9 @@ def ran_as(uid: int, gids: frozenset[int]) -> str:
 
 def journal_findings(uid: int, gids: frozenset[int]) -> list[Finding]:
     """Return why the system journal cannot be read; [] if it can, or if there is none."""
-    for name in sorted(journal_files("system.journal")):
-        why = why_unreadable(name, uid, gids)
-        if why:
-            return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))]
-    return []
+    whys = filter(None, (why_unreadable(name, uid, gids) for name in sorted(journal_files("system.journal"))))
+    return [Finding("journal", why.what, why.why, _join("systemd-journal", user_name(uid)))
+            for why in itertools.islice(whys, 1)]
 
 
 def exposed(path: str, uid: int) -> list[Finding]:
@@ -7079,10 +7087,9 @@ def exposed(path: str, uid: int) -> list[Finding]:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError as error:
         return [Finding(path, "cannot be looked at", f"{error}", f"ls -l {quoted(path)}")]
-    if not mode & 0o006:
-        return []
-    return [Finding(path, "is open to every user of this machine", f"its mode is {mode:04o}, and it may hold secrets",
-                    f"chown {user_name(uid)} {quoted(path)} && chmod 0400 {quoted(path)}")]
+    found = Finding(path, "is open to every user of this machine", f"its mode is {mode:04o}, and it may hold secrets",
+                    f"chown {user_name(uid)} {quoted(path)} && chmod 0400 {quoted(path)}")
+    return [found] if mode & 0o006 else []
 
 
 def open_port(listen: str, users: Iterable[pwd.struct_passwd]) -> list[Finding]:
@@ -7099,11 +7106,9 @@ def exposure(unit: str) -> list[Finding]:
     """Return whether systemd rates the unit (its name, or the path of its file) worse than EXPOSURE_MAX."""
     offline = ["--offline=true"] if "/" in unit else []
     text = _output("systemd-analyze", "security", "--no-pager", *offline, unit)
-    match = re.search(r"exposure level for \S+: (\d+\.\d)", text)
-    if not match or float(match[1]) <= EXPOSURE_MAX:
-        return []
-    return [Finding(unit, f"has an exposure of {match[1]} of 10", "the shipped unit has 1.0 or better",
-                    f"systemd-analyze security {unit}")]
+    levels = re.findall(r"exposure level for \S+: (\d+\.\d)", text)
+    return [Finding(unit, f"has an exposure of {level} of 10", "the shipped unit has 1.0 or better",
+                    f"systemd-analyze security {unit}") for level in levels if float(level) > EXPOSURE_MAX]
 
 
 _SPOOFED = "192.0.2.1"  # RFC 5737: nobody's address
@@ -7115,9 +7120,9 @@ def _asked(url: str, path: str, read: int) -> tuple[str | None, bytes]:
     import http.client  # here: they bring OpenSSL, 2 MB for good, and the server speaks no TLS
     import ssl
     scheme = name = port = None
-    with contextlib.suppress(ValueError):       # of what is no URL, or no port
-        parts = urllib.parse.urlsplit(url)
-        scheme, name, port = parts.scheme, parts.hostname, parts.port
+    with contextlib.suppress(ValueError):       # of what is no URL, no name or no port
+        parts = urllib.parse.urlsplit(url.encode("ascii").decode())
+        scheme, name, port = parts.scheme, (parts.hostname or "").encode("idna").decode(), parts.port
     if scheme not in ("http", "https") or not name:
         raise ConfigError(f"check: {shown(url)} is not allowed; allowed: http:// or https:// and a name that Nginx "
                           "serves on this machine")
@@ -7190,7 +7195,7 @@ def examine(config: Config, logs: Sequence[Log], uid: int, gids: frozenset[int],
         *folders, path = (os.path.join(root, *parts[:depth]) for depth in range(len(parts) + 1))
         why = filter(None, (why_unreadable(one, uid, gids) for one in (*folders, path)))    # folders are listed
         findings += [*itertools.islice(why, 1), *rotation_findings(path, stanzas, uid, gids)]
-    findings += filter(None, (why_unreadable(path, uid, gids) for path in config.sources))
+    findings += filter(None, (why_unreadable(os.path.realpath(path), uid, gids) for path in config.sources))
     findings += journal_findings(uid, gids)
     has_tokens = bool(config.tokens or credentials)
     for path in (*config.sources, *credentials) if has_tokens else ():
@@ -7221,7 +7226,7 @@ def save_memory() -> None:
         libc.malloc_trim(0)
 
 
-Reread = Callable[..., Config]      # reads the configuration again, with another environment if one is given
+Reread = Callable[[Mapping[str, str]], Config]      # reads the configuration again, with an environment
 
 
 def require_token(config: Config, addresses: Iterable[Address]) -> Config:
@@ -7255,7 +7260,7 @@ def command_serve(config: Config, reread: Reread, argument: str) -> int:
     addresses = [config.listen, *(parse_address(socket_address(listener)) for listener in listeners)]
     for text in config.overruled:
         write_stderr(f"logwatch: {text}\n")
-    server = Server(lambda: Application(require_token(reread(), addresses)), listeners, notifier)
+    server = Server(lambda: Application(require_token(reread(os.environ), addresses)), listeners, notifier)
     places = " and ".join(socket_address(listener) for listener in listeners)
     save_memory()
     write_stderr(f"logwatch {__version__} serving on {places if 'unix:' in places else 'http://' + places}\n")
@@ -7269,12 +7274,11 @@ def command_get(config: Config, reread: Reread, argument: str) -> int:
     path, query = parse_target(b"/" + quoted_target.encode().removeprefix(b"/"))
     response = Application(config._replace(tokens=(), pseudonyms=False)).respond(   # nothing is hidden: see hiding()
         Request("GET", path, query, {}, LOCAL, True, token=Token("", "", SCOPES)))      # who runs it may read the files
-    good = response.status < 300
-    output = sys.stdout if good else sys.stderr
+    output = sys.stdout if response.status < 300 else sys.stderr
     for piece in [response.body] if isinstance(response.body, bytes) else response.body:
         output.buffer.write(piece)
         output.buffer.flush()
-    return 0 if good else 1
+    return 0 if output is sys.stdout else 1
 
 
 def option_text(value: object) -> str:
@@ -7286,15 +7290,17 @@ def option_text(value: object) -> str:
     return "=".join(value) if isinstance(value, tuple) and not isinstance(value, Address) else str(value)
 
 
-def service_config(reread: Reread) -> Config:
-    """The configuration that the installed service has, if there is one: with its unit's variables."""
+def service_config(reread: Reread) -> tuple[Config, list[str]]:
+    """The configuration that the installed service has, if there is one: with its unit's variables; and the files of
+    further tokens that systemd reads for it."""
     pairs = (pair.partition("=") for pair in shlex.split(unit_property("Environment")))
-    return reread({name: value for name, _, value in pairs} | dict(os.environ))
+    files = re.findall(r"(?m)^LoadCredential=tokens:(\S+)", _output("systemctl", "cat", SERVICE_USER))
+    return reread({name: value for name, _, value in pairs} | dict(os.environ)), files  # `show` has no word of them
 
 
 def command_config(config: Config, reread: Reread, argument: str) -> int:
     """Print the effective configuration as commented INI."""
-    config = service_config(reread)
+    config, credentials = service_config(reread)
     print("".join(f"# {text}\n" for text in config.overruled) + "[logwatch]")
     for option in OPTIONS:
         value: Any = config.limits.get(option.name)
@@ -7304,6 +7310,7 @@ def command_config(config: Config, reread: Reread, argument: str) -> int:
         print(f"{option.name} = " + "\n    ".join(texts))
     for token in config.tokens:
         print(f"\n# [token {token.name}]: not shown")
+    print("".join(f"\n# LoadCredential=tokens:{path}: not shown\n" for path in credentials), end="")
     return 0
 
 
@@ -7315,10 +7322,9 @@ def command_check(config: Config, reread: Reread, argument: str) -> int:
     except KeyError:
         raise ConfigError(f"check: run as root it looks for user {SERVICE_USER}, and there is none: run it as the user "
                           "that runs logwatch.py, or add that user") from None
-    config = service_config(reread)
+    config, credentials = service_config(reread)
     logs = Catalogue(config).logs()
-    credentials = re.findall(r"(?m)^LoadCredential=tokens:(\S+)", _output("systemctl", "cat", SERVICE_USER))
-    findings = examine(config, logs, uid, gids, argument, credentials)      # `show` has no word for that in systemd 252
+    findings = examine(config, logs, uid, gids, argument, credentials)
     print(ran_as(uid, gids))
     for finding in findings:
         print(f"\n{quoted(finding.subject)} {finding.what}\n    {finding.why}\n    fix: {finding.fix}")
@@ -7384,11 +7390,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("token wants a NAME of letters, digits and . _ @ : + ~ -")
         argument = " ".join([argument, *(options["scope"] or [])])
     flags = {option.name: given for option in OPTIONS if (given := options[option.name.replace("-", "_")]) is not None}
-
-    def reread(environment: Mapping[str, str] = os.environ) -> Config:
-        return load_config(flags, environment, options["config"])
+    reread = partial(load_config, flags, path=options["config"])
     try:
-        return COMMANDS[command](reread(), reread, argument)
+        return COMMANDS[command](reread(os.environ), reread, argument)
     except (ConfigError, Problem) as error:
         write_stderr(f"logwatch: {error}\n")
         return 1 if isinstance(error, (Unavailable, Problem)) else 2

@@ -20,6 +20,7 @@ import csv
 import errno
 import fcntl
 import functools
+import gc
 import gzip
 import hashlib
 import http.client
@@ -50,6 +51,7 @@ import time
 import tokenize
 import unittest
 import urllib.parse
+import weakref
 import wsgiref.util
 import wsgiref.validate
 import zlib
@@ -1698,8 +1700,8 @@ class MalformedRequests(Case):
                 self.assertProblem(wire.answer(), 421)
 
     def test_hosts_given_by_option_are_answered_and_no_others(self) -> None:
-        server = self.serve('--allow-host', 'logs.example.org', '--allow-host', 'box')
-        for name, status in {'logs.example.org': 200, 'LOGS.example.org:443': 200, 'box': 200, 'localhost': 200,
+        server = self.serve('--allow-host', 'logs.example.org', '--allow-host', 'my_box')
+        for name, status in {'logs.example.org': 200, 'LOGS.example.org:443': 200, 'my_box': 200, 'localhost': 200,
                              'example.org': 421, 'a.logs.example.org': 421, 'logs.example.org.evil': 421}.items():
             with self.subTest(name):
                 self.assertEqual(server.get('/livez', {'Host': name}).status, status)
@@ -2327,6 +2329,13 @@ class Sockets(Case):
                 self.assertTrue(done.stderr.strip())
                 self.assertNotIn('Traceback', done.stderr)
 
+    def test_a_name_that_is_none_is_refused_with_a_token_too(self) -> None:
+        token = f'[token a]\ndigest = {"0" * 64}\n'
+        ini = plant(scratch(), {'x.ini': token}) / 'x.ini'
+        done = run_program('--config', str(ini), '--listen', 'a..b:80')
+        self.assertEqual((done.returncode, done.stderr.splitlines()[-1]),
+                         (1, 'logwatch: listen: a..b:80: no name of a host'))
+
     def test_an_address_that_others_can_reach_is_refused_without_a_token(self) -> None:
         for listen in ('0.0.0.0:0', '[::]:0', '192.0.2.1:0'):
             with self.subTest(listen):
@@ -2517,6 +2526,20 @@ class Signals(Case):
             began = time.monotonic()
             server.stop()
             self.assertLess(time.monotonic() - began, 4)
+
+    def test_a_reload_behind_sigterm_lets_the_end_be(self) -> None:
+        """A stream begun meanwhile was of the new application, which did not know of the end: 8 s."""
+        server = Server(root=plant(scratch(), {'app.log': 'x\n'}))
+        self.addCleanup(server.stop)
+        with server.wire() as kept:
+            kept.send(LIVEZ)
+            kept.answer()
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: not answers_livez(server.address), 'accepting stopped')
+            server.process.send_signal(signal.SIGHUP)
+            kept.send(head_bytes('/logs/app?follow=1'))
+            self.assertEqual(server.process.wait(3), 0)
+        self.assertNotIn('reread', server.stderr())
 
     def test_a_reload_leaves_no_thread_behind(self) -> None:
         server = Server('--workers', '1')       # a pool of more may grow by itself
@@ -5493,6 +5516,18 @@ class FollowersAndTheServer(Case):
             until(lambda: self.held(server) <= before, 'the descriptors of before')
             threads.append(server.status('Threads'))
         until(lambda: server.status('Threads') <= threads[0], 'threads that end')
+
+    def test_a_stream_reads_no_more_than_its_part_at_once(self) -> None:
+        """24 of 1000 lines of 60 kB took 155 MB."""
+        lines = [f'{"x" * 60_000} {number}\n' for number in range(1, 101)]
+        root = plant(scratch(), {'app.log': ''.join(lines[:60])})
+        stream = Follower(self.serve(root=root).address, lines_url('app', follow=1, n=1000), STREAM)
+        self.addCleanup(stream.close)
+        first = stream.await_number(60)
+        self.assertEqual(first, list(range(61 - logwatch.STREAM_BYTES // 60_003, 61)))
+        with (root / 'app.log').open('a') as log:
+            log.write(''.join(lines[60:]))
+        self.assertEqual(stream.await_number(100), [*first, *range(61, 101)])
 
     def test_a_stream_begins_with_few_lines_and_goes_on_with_all(self) -> None:
         """24 slow clients of 10000 lines each took 700 MB; and one line at a time cost 38 times the CPU."""
@@ -10059,7 +10094,7 @@ class OneAmongOthers(Case):
         scan.owner, short.owner, own.owner = 'greedy', 'modest', 'greedy'
         for running, ended in (({scan, short}, True), ({scan, own}, False), ({scan}, False)):
             with self.subTest(len(running)), mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0):
-                server._running, scan.aside = set(running), 0.0
+                server._running, scan.aside = set(running), time.monotonic() - 10
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
                     asked = pool.submit(server._is_gone, scan, False)
                     if ended:
@@ -10074,27 +10109,57 @@ class OneAmongOthers(Case):
                            (lambda: waker.send(b'x'), lambda: waked.recv(9))):
             with mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0), \
                     concurrent.futures.ThreadPoolExecutor(1) as pool:
-                server._running, scan.aside = {scan}, 0.0
+                server._running, scan.aside = {scan}, time.monotonic() - 10
                 begin()
                 asked = pool.submit(server._is_gone, scan, False)
                 with self.assertRaises(TimeoutError):
                     asked.result(0.2)
                 end()
                 self.assertFalse(asked.result(20))
-        server._running, scan.aside = {scan, short}, 0.0
+        server._running, scan.aside = {scan, short}, time.monotonic() - logwatch.ASIDE_SECONDS / 2
         self.assertFalse(server._is_gone(scan, False), 'whoever keeps coming, it goes on')
-        short.aside = 0.0
+        short.aside = time.monotonic() - logwatch.ASIDE_SECONDS / 2
         self.assertFalse(server._is_gone(short, False), 'who has had less goes first')
-        server._running, own.aside = {scan, own}, 0.0
-        with mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0), concurrent.futures.ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(server._is_gone, own, False)
-            with self.assertRaises(TimeoutError):
-                asked.result(0.2)           # a client's older scan goes first
-            server._running.discard(scan)
-            self.assertFalse(asked.result(20))
+        server._spent[logwatch.LOOP] = 10_000_000
+        with mock.patch.object(logwatch, 'ASIDE_SECONDS', 60.0), mock.patch.object(server, '_at_work', True):
+            server._running, scan.aside = {scan}, time.monotonic() - 10
+            self.assertFalse(server._is_gone(scan, False), 'a loop that somebody floods has had enough')
+        server._running, scan.aside = {scan, short}, time.monotonic() - 1
+        with mock.patch.object(time, 'sleep', side_effect=AssertionError('a stream that slept has had nothing')):
+            self.assertFalse(server._is_gone(scan, False))
         pairs[0][1].close()
         scan.aside = 0.0
         self.assertEqual([server._is_gone(scan, False) for _ in range(3)], [True] * 3)
+
+    def test_the_last_worker_is_for_a_client_who_has_none(self) -> None:
+        """Four clients, two long searches each, held all eight: the next one waited for 6 s."""
+        application: Any = make_application('--workers', '4', '--log-root', str(scratch()))
+        server = logwatch.Server(lambda: application, [], logwatch.Notifier({}))
+        for sock in (server._wake_in, server._wake_out, server._epoll):
+            self.addCleanup(sock.close)
+        for owner in ('a', 'a', 'a', 'b', 'b', 'c'):
+            server._waiting.append(logwatch.Connection(mock.Mock(), owner, time.monotonic()))
+            server._waiting[-1].owner = owner
+        with mock.patch.object(server._pool, 'submit') as submit:
+            server._start_waiting()
+        self.assertEqual(sorted(one.owner for one in server._running), ['a', 'a', 'b', 'c'])
+        self.assertEqual([one.owner for one in server._waiting], ['a', 'b'])
+        self.assertEqual(submit.call_count, 4)
+
+    def test_an_answer_that_is_not_taken_is_let_go_of_at_once(self) -> None:
+        """It was in a cycle: streams that were opened and closed, without a byte read, took 400 MB."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        ours.setblocking(False)
+        response = logwatch.reply('text', iter([b'x' * 65_536] * 100))
+        sending = logwatch.Sending(response, 'unix', 'GET /', False, 0.0)
+        self.assertFalse(sending.push(ours))
+        known = weakref.ref(sending)
+        gc.disable()
+        self.addCleanup(gc.enable)
+        del sending
+        self.assertIsNone(known())
 
     def test_the_loop_is_at_work_from_an_event_until_it_waits_for_the_next(self) -> None:
         application: Any = make_application('--access-log', 'no', '--log-root', str(scratch()))
@@ -10886,7 +10951,8 @@ class Probed(LogrotateBox):
             with self.subTest(url), mock.patch.object(socket, 'create_connection', side_effect=OSError) as connected:
                 self.assertEqual([one.what for one in logwatch.probe(url, 'x')], ['does not answer'])
                 self.assertIn(connected.call_args.args[0][0], ('127.0.0.1', '::1'))
-        for url in ('file:///etc/passwd', 'x', 'http://', 'http://127.0.0.1:x/', 'http://[::1/', 'ftp://127.0.0.1/'):
+        for url in ('file:///etc/passwd', 'x', 'http://', 'http://127.0.0.1:x/', 'http://[::1/', 'ftp://127.0.0.1/',
+                    'http://localhost/\xe9/', 'https://a..b/', f'https://{"a" * 70}/'):
             with self.subTest(url), self.assertRaisesRegex(logwatch.ConfigError, 'allowed: http://'):
                 logwatch.probe(url, 'x')
         with socket.create_server(('127.0.0.1', 0)) as one:
@@ -10961,6 +11027,21 @@ class Probed(LogrotateBox):
         fixes = [one.fix for one in found if 'setfacl' in one.fix]
         self.assertEqual(fixes, [f'setfacl -m u:4242:rx {self.path("logs/closed")}', f'setfacl -m u:4242:r {ini}'])
 
+    def test_check_follows_a_link_to_the_configuration(self) -> None:
+        """It was no regular file, and to be served as a log."""
+        os.chmod(self.box, 0o755)
+        self.folder('logs')
+        self.conf('')
+        ini = plant(scratch(), {'x.ini': f'[logwatch]\nlog-root = {self.path("logs")}\n'}) / 'x.ini'
+        link = ini.with_name('link.ini')
+        link.symlink_to(ini)
+        config = logwatch.load_config({}, {}, str(link))
+        with mock.patch.object(logwatch, 'LOGROTATE_CONF', self.path('logrotate.conf')):
+            self.assertEqual([one for one in logwatch.examine(config, [], ME, frozenset()) if '.ini' in one.fix], [])
+            ini.chmod(0o600)
+            found = [one.fix for one in logwatch.examine(config, [], ME, frozenset()) if '.ini' in one.fix]
+        self.assertEqual(found, [f'setfacl -m u:4242:r {ini}'])
+
     def test_check_looks_at_the_unit_and_at_the_units_of_the_journal(self) -> None:
         config = logwatch.load_config({'log': ['a=journal:no.service', 'b=journal:ssh.service', 'c=journal:']}, {})
         states = {('LoadState', 'logwatch'): 'loaded', ('ActiveState', 'logwatch'): 'failed',
@@ -10996,6 +11077,12 @@ class Probed(LogrotateBox):
             logwatch.main(['config', '--rate', '7'])
         for line in ('listen = 127.0.0.1:7777', 'log-root = /a b', 'rate = 7'):
             self.assertIn(f'\n{line}\n', output.getvalue())
+        self.assertNotIn('LoadCredential', output.getvalue())
+        output = io.StringIO()
+        with mock.patch.object(logwatch, '_output', lambda *command: unit[command[1]]), \
+                contextlib.redirect_stdout(output):
+            logwatch.main(['config'])
+        self.assertTrue(output.getvalue().endswith('\n# LoadCredential=tokens:/etc/logwatch.tokens: not shown\n'))
 
     @requires('root')
     def test_root_asks_for_the_service_user(self) -> None:
@@ -11673,11 +11760,18 @@ class AttackedShares(Case):
             other = stack.enter_context(Wire(server.address, source='127.0.0.3'))
             other.send(head_bytes('/logs/app/raw'))
             until(lambda: other.socket.recv(1, socket.MSG_PEEK), 'the first byte of it')
-            for _ in range(3 * logwatch.SLOW_MAX):
+            wires = []
+            for _ in range(logwatch.DOWNLOADS_MAX + 8):
                 greedy = stack.enter_context(server.wire())
                 greedy.send(head_bytes('/logs/app/raw'))
                 until(lambda greedy=greedy: greedy.socket.recv(1, socket.MSG_PEEK), 'the first byte')  # type: ignore[misc]
+                wires.append(greedy)
             self.assertEqual(len(other.answer().body), (8 << 20) + 1)
+            cut = 0
+            for greedy in wires:
+                with contextlib.suppress(ConnectionError, AssertionError):
+                    cut -= len(greedy.answer().body) == (8 << 20) + 1
+            self.assertIn(len(wires) + cut, range(7, 10), 'no more than has to be is cut')
 
     def test_a_last_line_without_end(self) -> None:
         """60 GB of a sparse file, which holds no newline: each part of a request took 10 s of its own for it."""
@@ -11865,6 +11959,14 @@ class AttackedIdentity(Case):
         shift = {(int(keyed(b'198.51.100.%d' % n).rpartition(b'.')[2]) - n) % 256 for n in range(64)}
         self.assertGreater(len(shift), 30, 'no constant offset')
 
+    @requires('root')
+    def test_a_key_that_root_made_is_the_services(self) -> None:
+        """It was root's own after `get`: the service had another key at each start, and its cursors were lost."""
+        folder = scratch()
+        os.chown(folder, NOBODY, NOBODY)
+        self.assertEqual(run_program('get', '/health', '--state-dir', str(folder)).stderr, '')
+        self.assertEqual({(path.name, path.stat().st_uid) for path in folder.glob('key*')}, {('key', NOBODY)})
+
     def test_the_key_of_pseudonyms_and_cursors_is_not_one_that_others_know(self) -> None:
         """/etc/machine-id can be read by every user, and an image's is empty: a key of its own, or a fresh one."""
         folders = [str(scratch()), str(scratch())]
@@ -11876,6 +11978,16 @@ class AttackedIdentity(Case):
             self.assertEqual(logwatch.secret_key(user, True), first, 'it stays over a restart')
             self.assertEqual({path.stat().st_mode & 0o777 for path in Path(user).iterdir()}, {0o600})
         self.assertEqual(len({logwatch.secret_key(folder, True) for folder in folders}), 2)
+        linked = scratch()      # its owner may lead root, who runs `get`, elsewhere by a link
+        secret = scratch() / 'shadow'
+        secret.write_text('root')
+        for name in ('key', logwatch.STATE_FILE):
+            (linked / f'{name}.{os.getpid()}').symlink_to(secret)
+        logwatch.secret_key(str(linked), True)
+        application = make_application('--state-dir', str(linked), '--log-root', str(scratch()))
+        self.assertEqual(call(application, '/health').kind, 'application/health+json')
+        until(lambda: not (linked / f'{logwatch.STATE_FILE}.{os.getpid()}').is_symlink(), 'the state written')
+        self.assertEqual(secret.read_text(), 'root')
         full = scratch()        # what a full disk left, an empty file, stood in for the key ever after
         done = subprocess.run([sys.executable, '-I', '-c', 'import resource, sys; sys.path.insert(0, sys.argv[1])\n'
                                'import logwatch; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n'
