@@ -187,7 +187,7 @@ DOWNLOADS_MAX = 64              # of /raw, each with a descriptor and a piece in
 WORKERS_SHARE = 2               # of one client's requests: Python runs one thread at a time, and more make others wait
 SWITCH_SECONDS = 0.0001         # for which a thread may keep the others from running; Python's 5 ms are felt by all
 ASIDE_SECONDS = 0.05            # for which a scan lets others pass at a time, looked at each STEP_SECONDS
-STEP_SECONDS = 0.0002           # and after which it looks again: what a short request waits for at most, as a rule
+STEP_SECONDS = 0.0002           # between two looks whether others want to run: for so long these wait for a scan
 QUEUE_MAX = 64                  # requests waiting for a worker; the next one is told 503
 PIPELINE_MAX = 16               # requests answered from one read before other connections have their turn
 PIECE_BYTES = 65_536            # bytes a write; an answer below it goes out in one write with its length
@@ -1628,7 +1628,7 @@ def secret_key(state_dir: str, hides: bool) -> bytes:
     what they guess of a masked line, nor pseudonyms be undone."""
     path = os.path.join(state_dir, "key")
     if state_dir and not os.path.exists(path):
-        scratch = f"{path}.{os.getpid()}"       # an empty one, of a disk that was full, would be there for good
+        scratch = f"{path}.{secrets.token_hex(8)}"      # an empty one, of a disk that was full, would be there for good
         with contextlib.suppress(OSError), open(scratch, "xb", opener=partial(os.open, mode=0o600)) as file:
             file.write(os.urandom(SECRET_BYTES))
             file.flush()
@@ -2963,7 +2963,7 @@ def follow(read: Callable[[str], Page], watch: Watch, gone: Callable[[], bool],
                 yield problem
         else:
             more = page.scan.stop != "complete" or bool(page.found)
-            began -= pause if len(page.found) == STREAM_LINES else 0.0      # there is more at once
+            began -= pause if len(page.found) == STREAM_LINES or page.scan.stop == "limit" else 0.0     # there is more
             if page.found or trouble or not place:
                 yield page
                 heard = time.monotonic() if page.found else heard
@@ -3900,7 +3900,7 @@ class Health:
 
     def _write(self, text: str) -> None:
         """Replace the file; without fsync, since a lost one costs half an hour of forecast and nothing else."""
-        scratch = f"{self.path}.{os.getpid()}"
+        scratch = f"{self.path}.{secrets.token_hex(8)}"
         try:
             with open(scratch, "x", encoding="utf-8") as file:      # the folder's owner may have put a link there
                 file.write(text)
@@ -6532,13 +6532,13 @@ def frames_of(response: Response, keep: bool, bodiless: bool, chunks: bool) -> I
 
 class Sending:
     """An answer on its way to a client, as far as the socket takes it, worked out when the first of it is sent; `line`:
-    the method and path that it is to. Nothing of it refers back to it: a cycle would hold what was not sent until a
-    garbage collection, 400 MB of streams that were closed."""
+    the method and path that it is to. It is in no cycle but by Connection.sending, which _finish() ends: or what was
+    not sent would stay until a garbage collection, 400 MB of streams that were closed."""
 
     def __init__(self, answer: Response | Call, peer: str, line: str, keep: bool, started: float,
                  chunks: bool = True) -> None:
         self.answer, self.peer, self.line, self.started = answer, peer, line, started
-        self.sent, self.most = 0, SLOW_MAX
+        self.sent, self.most = 0, SLOW_MAX      # bytes; answers of this kind that may wait for slow clients
         self._how = keep, line.startswith("HEAD "), chunks
         self._frames: Iterator[bytes] | None = None
         self._rest = b""
@@ -6549,7 +6549,7 @@ class Sending:
         if not self._frames:
             response = self.answer = self.answer.run() if isinstance(self.answer, Call) else self.answer
             self._frames = frames_of(response, *self._how)
-            self.most = DOWNLOADS_MAX if isinstance(response.body, Body) else SLOW_MAX      # that may be as slow
+            self.most = DOWNLOADS_MAX if isinstance(response.body, Body) else SLOW_MAX
         while rest := self._rest or next(self._frames, b""):
             self._rest = rest
             try:
@@ -6868,7 +6868,7 @@ class Server:
         if call.streams:
             streams = [one.owner for one in self._connections.values() if one.streams]
             return len(streams) >= FOLLOWERS_MAX or streams.count(owner) >= FOLLOWERS_SHARE
-        waiting = [connection.owner for connection in self._waiting]
+        waiting = [one.owner for one in self._waiting if one.sending and isinstance(one.sending.answer, Call)]
         busy = len(waiting) + len(self._running)
         return busy >= self._workers + QUEUE_MAX or waiting.count(owner) >= QUEUE_MAX // 2
 
@@ -6899,15 +6899,16 @@ class Server:
                     self._pool.submit(self._lent, connection)
 
     def _claim(self, connection: Connection, now: float) -> float:
-        """How many µs its client has had of the workers of late."""
-        return self._spent[connection.owner] + 1e6 * min(1.0, now - connection.since)    # as _sweep() halves the rest
+        """How many µs its client has had of the workers of late, with this request, as _sweep() would have counted."""
+        return self._spent[connection.owner] + 1e6 * min(1.0, now - connection.since)
 
     def _is_wanted(self, connection: Connection, now: float) -> bool:
-        """Whether the loop, at work or with an event to come to, or a worker for another client has had half as much.
-        They want the interpreter's lock; who has it, and gives it up to read, has it back before they are awake."""
+        """Whether a worker for another client runs who has had less than half as much; or the loop has something to
+        do that has had less than a quarter, of the CPU. They want the interpreter's lock; who has it, and gives it up
+        to read, has it back before they are awake."""
         half = self._claim(connection, now) / 2
         if 2 * self._spent[LOOP] < half and (self._at_work or select.select([self._epoll], [], [], 0)[0]):
-            return True                 # twice: its time is CPU's, theirs the clock's
+            return True
         return any(other.owner != connection.owner and self._claim(other, now) < half for other in tuple(self._running))
 
     def _is_gone(self, connection: Connection, streams: bool) -> bool:
@@ -6917,7 +6918,7 @@ class Server:
         worked = now - connection.aside
         if worked < STEP_SECONDS:
             return False                # asked again at the next block, 0.1 ms later
-        end = now + min(3 * worked, ASIDE_SECONDS) * (worked < ASIDE_SECONDS)     # if longer, it slept, as streams do
+        end = now + min(3 * worked, ASIDE_SECONDS) * (not streams or worked < ASIDE_SECONDS)     # else it slept
         while now < end and self._is_wanted(connection, now):
             time.sleep(STEP_SECONDS)
             now = time.monotonic()
@@ -6976,7 +6977,7 @@ class Server:
         now = time.monotonic()
         if not connection.streams:
             self._running.discard(connection)
-            self._spent[connection.owner] += int(1e6 * (now - connection.since))
+            self._spent[connection.owner] = int(self._claim(connection, now))
             self._start_waiting()
         connection.busy = connection.streams = False
         self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
@@ -6995,14 +6996,15 @@ class Server:
         return False
 
     def _wait_for_room(self, connection: Connection, most: int) -> None:
-        """Have a client take the rest of an answer when it will, within SEND_SECONDS; of so many at most."""
+        """Have a client take the rest of an answer when it will, within SEND_SECONDS. Of its kind, those with the same
+        `most`, no more than that may wait: of who has most of them, the one goes that has waited longest."""
         connection.grant(SEND_SECONDS, time.monotonic())
         self._epoll.modify(connection.sock.fileno(), select.EPOLLOUT)
         slow = [other for other in self._connections.values()
                 if not other.busy and other.sending and other.sending.most == most]
         if len(slow) > most:
             owned = collections.Counter(other.owner for other in slow)
-            self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))     # of who has most
+            self._close(max(slow, key=lambda other: (owned[other.owner], -other.deadline)))
 
     # Signals -----------------------------------------------------------------------------------------------------
 

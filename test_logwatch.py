@@ -5658,6 +5658,21 @@ class FollowersAndTheServer(Case):
             self.assertEqual(stream.await_number(120), list(range(1, 121)))
             self.assertLess(spent() - used, 0.8)
 
+    def test_one_with_a_regular_expression_reads_on_at_once_where_a_batch_was_full(self) -> None:
+        """Full by bytes was none: 1 MiB a second of a backlog."""
+        pages = [('limit', 20), ('limit', 20), ('complete', logwatch.STREAM_LINES), ('complete', 1)]
+        line = logwatch.Line(0, 2, b'x', 0, b'', b'', False)
+
+        def read(place: str) -> logwatch.Page:
+            stop, count = pages.pop(0)
+            found = [logwatch.Found(logwatch.Mark(0, 0, b''), line)] * count
+            return logwatch.Page('app', found, logwatch.Scan(0, 0, 0, stop), 'next', '', str)
+        with mock.patch.object(time, 'sleep') as sleep:
+            stream = logwatch.follow(read, logwatch.Watch(lambda: None), lambda: not pages, 9.0)
+            self.assertEqual([len(page.found) for page in stream if isinstance(page, logwatch.Page)],
+                             [20, 20, logwatch.STREAM_LINES, 1])
+        self.assertEqual([given.args[0] > 8 for given in sleep.call_args_list], [False, False, False, True])
+
     @requires('gunicorn')
     def test_where_the_server_has_one_thread_it_is_a_batch_and_when_to_come_back(self) -> None:
         root = self.planted()
@@ -10126,7 +10141,7 @@ class OneAmongOthers(Case):
             self.assertFalse(server._is_gone(scan, False), 'a loop that somebody floods has had enough')
         server._running, scan.aside = {scan, short}, time.monotonic() - 1
         with mock.patch.object(time, 'sleep', side_effect=AssertionError('a stream that slept has had nothing')):
-            self.assertFalse(server._is_gone(scan, False))
+            self.assertFalse(server._is_gone(scan, True))
         pairs[0][1].close()
         scan.aside = 0.0
         self.assertEqual([server._is_gone(scan, False) for _ in range(3)], [True] * 3)
@@ -10145,6 +10160,37 @@ class OneAmongOthers(Case):
         self.assertEqual(sorted(one.owner for one in server._running), ['a', 'a', 'b', 'c'])
         self.assertEqual([one.owner for one in server._waiting], ['a', 'b'])
         self.assertEqual(submit.call_count, 4)
+
+    def test_what_slow_clients_take_is_not_in_the_queue_of_requests(self) -> None:
+        """64 downloads, read on at the same time, and 31 requests of one client filled it for all."""
+        application: Any = make_application('--log-root', str(scratch()))
+        server = logwatch.Server(lambda: application, [], logwatch.Notifier({}))
+        for sock in (server._wake_in, server._wake_out, server._epoll):
+            self.addCleanup(sock.close)
+        call_ = logwatch.Call(lambda: logwatch.reply('text', b''), False)
+        for answer, full in ((logwatch.reply('text', b'x'), False), (call_, True)):
+            server._waiting[:] = [logwatch.Connection(mock.Mock(), 'a', time.monotonic()) for _ in range(100)]
+            for one in server._waiting:
+                one.sending = logwatch.Sending(answer, 'a', 'GET /', True, 0.0)
+            self.assertIs(server._is_full(call_, 'b'), full)
+
+    def test_what_a_client_has_had_is_counted_as_it_was_claimed(self) -> None:
+        """A search of 10 s was 1 s while it ran, and 10 s behind it."""
+        application: Any = make_application('--log-root', str(scratch()))
+        server = logwatch.Server(lambda: application, [], logwatch.Notifier({}))
+        one, other = socket.socketpair()
+        for sock in (server._wake_in, server._wake_out, server._epoll, one, other):
+            self.addCleanup(sock.close)
+        connection = logwatch.Connection(one, 'a', time.monotonic() - 10)
+        connection.owner = 'a'
+        for _ in range(2):
+            connection.since = time.monotonic() - 10
+            claim = server._claim(connection, time.monotonic())
+            server._running.add(connection)
+            server._take_back(connection)
+            server._epoll.unregister(one.fileno())
+            self.assertEqual(server._spent['a'], claim)
+        self.assertEqual(claim, 2e6)
 
     def test_an_answer_that_is_not_taken_is_let_go_of_at_once(self) -> None:
         """It was in a cycle: streams that were opened and closed, without a byte read, took 400 MB."""
@@ -11982,11 +12028,12 @@ class AttackedIdentity(Case):
         secret = scratch() / 'shadow'
         secret.write_text('root')
         for name in ('key', logwatch.STATE_FILE):
-            (linked / f'{name}.{os.getpid()}').symlink_to(secret)
-        logwatch.secret_key(str(linked), True)
-        application = make_application('--state-dir', str(linked), '--log-root', str(scratch()))
-        self.assertEqual(call(application, '/health').kind, 'application/health+json')
-        until(lambda: not (linked / f'{logwatch.STATE_FILE}.{os.getpid()}').is_symlink(), 'the state written')
+            (linked / f'{name}.0').symlink_to(secret)
+        with mock.patch('secrets.token_hex', return_value='0'):
+            logwatch.secret_key(str(linked), True)
+            application = make_application('--state-dir', str(linked), '--log-root', str(scratch()))
+            self.assertEqual(call(application, '/health').kind, 'application/health+json')
+            until(lambda: not any(linked.glob('*.0')), 'the links unlinked')
         self.assertEqual(secret.read_text(), 'root')
         full = scratch()        # what a full disk left, an empty file, stood in for the key ever after
         done = subprocess.run([sys.executable, '-I', '-c', 'import resource, sys; sys.path.insert(0, sys.argv[1])\n'
