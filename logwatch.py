@@ -6797,7 +6797,10 @@ class Server:
 
     def _close(self, connection: Connection) -> None:
         if self._connections.pop(connection.sock.fileno(), None):
-            connection.sock.close()     # which also takes it out of the epoll set
+            # close() alone leaves it there while a child before its exec() has it open as well, epoll(7): its events
+            # would come as those of the next one with that number.
+            self._epoll.unregister(connection.sock.fileno())
+            connection.sock.close()
             self._finish(connection)
 
     # Requests ----------------------------------------------------------------------------------------------------
@@ -6907,9 +6910,8 @@ class Server:
         do that has had less than a quarter, of the CPU. They want the interpreter's lock; who has it, and gives it up
         to read, has it back before they are awake."""
         half = self._claim(connection, now) / 2
-        if 2 * self._spent[LOOP] < half and (self._at_work or select.select([self._epoll], [], [], 0)[0]):
-            return True
-        return any(other.owner != connection.owner and self._claim(other, now) < half for other in tuple(self._running))
+        loop = 2 * self._spent[LOOP] < half and (self._at_work or bool(select.select([self._epoll], [], [], 0)[0]))
+        return loop or any(one.owner != connection.owner and self._claim(one, now) < half for one in [*self._running])
 
     def _is_gone(self, connection: Connection, streams: bool) -> bool:
         """Whether its client has hung up, asked at each block of a scan. It steps aside there for those who want to run

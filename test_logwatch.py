@@ -10161,6 +10161,21 @@ class OneAmongOthers(Case):
         self.assertEqual([one.owner for one in server._waiting], ['a', 'b'])
         self.assertEqual(submit.call_count, 4)
 
+    def test_a_connection_that_a_child_has_open_as_well_is_closed_for_good(self) -> None:
+        """Its events came as those of the next with its number, which was with a worker: that ended the server."""
+        application: Any = make_application('--log-root', str(scratch()))
+        server = logwatch.Server(lambda: application, [], logwatch.Notifier({}))
+        ours, theirs = socket.socketpair()
+        for sock in (server._wake_in, server._wake_out, server._epoll, theirs):
+            self.addCleanup(sock.close)
+        self.addCleanup(os.close, os.dup(ours.fileno()))    # as of a child between fork() and exec()
+        connection = logwatch.Connection(ours, 'x', time.monotonic())
+        server._connections[ours.fileno()] = connection
+        server._epoll.register(ours.fileno(), select.EPOLLIN)
+        server._close(connection)
+        theirs.send(b'x')
+        self.assertEqual(server._epoll.poll(0), [])
+
     def test_what_slow_clients_take_is_not_in_the_queue_of_requests(self) -> None:
         """64 downloads, read on at the same time, and 31 requests of one client filled it for all."""
         application: Any = make_application('--log-root', str(scratch()))
