@@ -5749,7 +5749,6 @@ class Torture:
         self.log = plant(scratch(), {'app.log': 'line 0.\n'}) / 'app.log'
         self.written = 0
         self.complaints = ''
-        self.cut_short = 0      # rotated files that were written to while they were compressed
         self._stop = threading.Event()
         config = self.home / 'conf'
         config.write_text(f'{self.log} {{\n rotate 1000\n missingok\n size 1\n {ROTATION_MODES[mode]}\n}}\n')
@@ -5787,9 +5786,7 @@ class Torture:
             began = int(time.time())
             done = subprocess.run(self._command, capture_output=True, text=True)
             # A writer that has not reopened its file yet: gzip says so, and what it does not get is lost on disk.
-            if 'file size changed while zipping' in done.stderr:
-                self.cut_short += 1
-            else:
+            if 'file size changed while zipping' not in done.stderr:
                 self.complaints += done.stderr
             while 'dateext' in self.mode and int(time.time()) == began:     # its names are the seconds
                 self._stop.wait(0.05)
@@ -5890,7 +5887,8 @@ class RotationTorture(Case):
                 self.assertGreater(len(there), 100)
                 for witness in witnesses:
                     self.assertEqual((witness.doubled(), witness.lost(there)), ([], []))
-                    lossy = self.ROUNDS if mode in LOSSY_MODES else torture.cut_short
+                    # What its writer had in the old file behind the packing is lost on disk; gzip itself may not see it.
+                    lossy = self.ROUNDS if mode in LOSSY_MODES or torture.written > len(there) else 0
                     self.assertLessEqual(witness.seen.count(None), lossy)
                 server.stop()
 
