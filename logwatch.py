@@ -1882,7 +1882,7 @@ def blocks_behind(stream: Stream, query: Query, mark: Mark, found: Sequence[obje
         if not source:
             continue
         place = stream.start(index).at
-        if mark.number < index <= active:       # no line, but the files before this one are done
+        if mark.number < index <= active and source.head:       # no line, but the files before this one are done
             yield Block(0, b"", b""), Mark(index, 0, b""), place
         window = query.window(stream, index)
         if window:

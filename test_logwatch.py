@@ -3769,6 +3769,22 @@ class Cursors(Case):
         self.assertEqual([isinstance(item, logwatch.Problem) for item in stream], [True, True, False])
         self.assertEqual(places, ['', '', 'oldest'])
 
+    def test_one_is_never_in_a_packed_file_of_nothing(self) -> None:
+        """Its place was the beginning of any: written longer, the file before came again."""
+        pager = Pager(scratch())
+        pager.write(1, 20)
+        cursor = pager.behind(20)
+        (pager.root / 'app.log.2.gz').write_bytes(gzip.compress((pager.root / 'app.log').read_bytes()))
+        (pager.root / 'app.log.1.gz').write_bytes(gzip.compress(b''))
+        (pager.root / 'app.log').unlink()
+        (pager.root / 'app.log').touch()
+        for name, when in (('app.log.1.gz', NOON), ('app.log.2.gz', NOON + 1), ('app.log', NOON + 2)):
+            os.utime(pager.root / name, (when, when))
+        document = pager.page(after=cursor)
+        self.assertEqual(document['entries'], [])
+        pager.write(21, 30)
+        self.assertEqual(pager.rest(pager.cursor(document)), list(range(21, 31)))
+
     def test_one_says_nothing_of_the_lines_and_cannot_be_made(self) -> None:
         pager = self.planted()
         cursor = pager.behind(30)
@@ -5887,7 +5903,7 @@ class RotationTorture(Case):
                 self.assertGreater(len(there), 100)
                 for witness in witnesses:
                     self.assertEqual((witness.doubled(), witness.lost(there)), ([], []))
-                    # What its writer had in the old file behind the packing is lost on disk; gzip itself may not see it.
+                    # What its writer had written behind the packing is lost on disk; gzip may not see that.
                     lossy = self.ROUNDS if mode in LOSSY_MODES or torture.written > len(there) else 0
                     self.assertLessEqual(witness.seen.count(None), lossy)
                 server.stop()
